@@ -1,0 +1,146 @@
+//! What a policy is: views in, decisions out.
+//!
+//! A policy orders the tasks that found no idle CPU and belong to no tier that the kernel
+//! side serves by itself. It is small, total and deterministic: no I/O, no clock of its own
+//! (time comes in as an argument), no allocation per decision. The scheduler's loop calls
+//! [`Policy::enqueue`] for each task that becomes runnable or used up its slice, and
+//! [`Policy::pick`] whenever the kernel wants more work.
+
+use crate::Tier;
+
+/// A span of time, or a point on the kernel's monotonic clock, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Nanos(pub u64);
+
+impl Nanos {
+    /// From whole microseconds (saturating).
+    #[must_use]
+    pub const fn from_micros(us: u64) -> Nanos {
+        Nanos(us.saturating_mul(1_000))
+    }
+
+    /// From whole milliseconds (saturating).
+    #[must_use]
+    pub const fn from_millis(ms: u64) -> Nanos {
+        Nanos(ms.saturating_mul(1_000_000))
+    }
+
+    /// The time from `earlier` to `self`, zero if `earlier` is later.
+    #[must_use]
+    pub const fn since(self, earlier: Nanos) -> Nanos {
+        Nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The sum, at most `u64::MAX`.
+    #[must_use]
+    pub const fn plus(self, other: Nanos) -> Nanos {
+        Nanos(self.0.saturating_add(other.0))
+    }
+}
+
+/// A runnable thread as a policy sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskView {
+    /// Thread id; unique among live threads, reused after exit.
+    pub pid: i32,
+    /// Which enqueue of this thread this is. Opaque: the policy hands it back.
+    pub enq_cnt: u64,
+    /// The tier of the thread's cgroup now.
+    pub tier: Tier,
+    /// Weight within its tier from nice, 1 to 10000, 100 at nice 0.
+    pub weight: u32,
+    /// CPU time it used since it was last shown to the policy.
+    pub ran: Nanos,
+    /// The `vtime` of the last decision about this thread; 0 for a new one.
+    pub vtime: u64,
+    /// CPU it last ran on.
+    pub cpu: i32,
+    /// How many CPUs it may use.
+    pub cpus_allowed: u32,
+    /// Enqueue flags of the kernel. Opaque: the policy hands them back.
+    pub flags: u64,
+}
+
+/// "Run this next."
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The task as it was enqueued.
+    pub task: TaskView,
+    /// How long it may run before it is asked to yield; never zero.
+    pub slice: Nanos,
+    /// A number the kernel keeps for the policy: the task's next [`TaskView::vtime`].
+    pub vtime: u64,
+}
+
+/// What the configuration says about one tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TierParams {
+    /// Share of the CPU against the other tiers, 1 to 10000.
+    pub weight: u32,
+    /// Time slice.
+    pub slice: Nanos,
+    /// Guaranteed minimum share while the tier has runnable tasks, in per mille, 0 to 1000.
+    pub min_share: u32,
+    /// Longest wait of a tier whose tasks are runnable before one of them is picked.
+    pub max_wait: Nanos,
+}
+
+/// One row a tier, indexed by [`Tier::index`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TierTable(pub [TierParams; Tier::COUNT]);
+
+impl TierTable {
+    /// The row of `tier`.
+    #[must_use]
+    pub const fn get(&self, tier: Tier) -> &TierParams {
+        &self.0[tier.index()]
+    }
+}
+
+impl Default for TierTable {
+    /// Slices from the tier definitions; each tier weighs about a third of the one above;
+    /// every tier is guaranteed 2 % (Normal 5 %), and nothing waits more than a second,
+    /// a fifth of the kernel's stall watchdog.
+    fn default() -> Self {
+        const fn row(weight: u32, slice_ms: u64, min_share: u32, max_wait_ms: u64) -> TierParams {
+            TierParams {
+                weight,
+                slice: Nanos::from_millis(slice_ms),
+                min_share,
+                max_wait: Nanos::from_millis(max_wait_ms),
+            }
+        }
+        TierTable([
+            row(10_000, 5, 50, 100),
+            row(3_000, 5, 50, 100),
+            row(1_000, 10, 50, 200),
+            row(300, 20, 50, 500),
+            row(100, 30, 20, 1_000),
+            row(30, 5, 20, 1_000),
+        ])
+    }
+}
+
+/// A tier-weighting policy.
+pub trait Policy: Send {
+    /// Takes over new per-tier parameters in place; queued tasks stay queued.
+    fn configure(&mut self, tiers: &TierTable);
+
+    /// A task became runnable, or its slice ended.
+    ///
+    /// Returns `false`, changing nothing, when the policy holds as many tasks as it was
+    /// built for; the caller then lets the kernel side run the task in arrival order.
+    fn enqueue(&mut self, task: TaskView, now: Nanos) -> bool;
+
+    /// Removes and returns the task to run next; `None` only when nothing is queued
+    /// (a policy is work conserving).
+    fn pick(&mut self, now: Nanos) -> Option<Decision>;
+
+    /// How many tasks are queued.
+    fn len(&self) -> usize;
+
+    /// Whether nothing is queued.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
