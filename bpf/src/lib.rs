@@ -1,1 +1,86 @@
-//! Layouts.
+//! The layouts that the BPF overlay (`overlay.bpf.c`) shares with user space.
+//!
+//! The overlay itself is compiled by the scheduler's build script, because its object is
+//! driven by code that `scx_rustland_core` generates there. This crate links nothing.
+
+/// Width of per-tier tables in the overlay (`TIER_SLOTS`).
+pub const TIER_SLOTS: usize = 8;
+
+/// Buckets of a wakeup-latency histogram (`LAT_BUCKETS`): bucket `b` counts wakeups that
+/// waited at least `2^b` and less than `2^(b+1)` nanoseconds.
+pub const LAT_BUCKETS: usize = 32;
+
+/// Most cgroups that can have a tier of their own (`MAX_CGROUPS`).
+pub const MAX_CGROUPS: usize = 16_384;
+
+/// How a task got to its CPU (`enum infera_path`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Path {
+    /// An idle CPU, straight from the wakeup.
+    Idle = 0,
+    /// A CPU taken from a lower tier.
+    Preempt = 1,
+    /// Its tier's queue in the kernel.
+    Queue = 2,
+    /// Ordered by the policy.
+    User = 3,
+    /// Arrival order, because the ring to user space was full.
+    Full = 4,
+}
+
+impl Path {
+    /// Every path.
+    pub const ALL: [Path; 5] = [
+        Path::Idle,
+        Path::Preempt,
+        Path::Queue,
+        Path::User,
+        Path::Full,
+    ];
+
+    /// The metric label.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Path::Idle => "idle",
+            Path::Preempt => "preempt",
+            Path::Queue => "queue",
+            Path::User => "user",
+            Path::Full => "full",
+        }
+    }
+}
+
+/// The tier index and the nice weight that the overlay packs into a message's `weight`.
+#[must_use]
+pub const fn unpack_weight(weight: u64) -> (usize, u32) {
+    (((weight >> 32) & 7) as usize, (weight & 0xffff_ffff) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_and_mirror_agree() {
+        let header = include_str!("../overlay.h");
+        for (name, value) in [
+            ("TIER_SLOTS", TIER_SLOTS),
+            ("LAT_BUCKETS", LAT_BUCKETS),
+            ("MAX_CGROUPS", MAX_CGROUPS),
+        ] {
+            let line = header
+                .lines()
+                .find(|line| line.trim_start().starts_with(name))
+                .expect("the header has it");
+            let text = line.split(['=', ',']).nth(1).expect("a value").trim();
+            assert_eq!(text.parse(), Ok(value), "{name}");
+        }
+    }
+
+    #[test]
+    fn weight_carries_the_tier() {
+        assert_eq!(unpack_weight((5 << 32) | 100), (5, 100));
+    }
+}

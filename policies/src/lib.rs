@@ -2,10 +2,22 @@
 //!
 //! Pure code: no I/O, no clock, no unsafe, no libbpf. The same policy objects run in the
 //! scheduler, in tests and in simulations.
+//!
+//! A new policy is one file under `policies/` and one line in [`REGISTRY`].
 #![forbid(unsafe_code)]
 
+mod clock;
+mod guarantee;
+mod ledger;
+mod policies;
 mod policy;
+mod queue;
+mod registry;
+mod task_time;
 mod tier;
 
+pub use policies::{Deadline, Fifo, Strict, Weighted};
 pub use policy::{Decision, Nanos, Policy, TaskView, TierParams, TierTable};
+pub use queue::{CAPACITY, TaskQueue};
+pub use registry::{Entry, Promises, REGISTRY, find, names};
 pub use tier::{Tier, UnknownTier};

@@ -1,2 +1,181 @@
-//! Stub.
-fn main() {}
+//! `scx_infera`: parse, validate, plan, attach, run, leave cleanly.
+
+mod bpf_intf;
+mod bpf_skel;
+pub use bpf_skel::*;
+#[rustfmt::skip]
+#[allow(missing_docs, clippy::all, clippy::undocumented_unsafe_blocks, static_mut_refs)]
+mod bpf;
+mod cgroups;
+mod cli;
+mod config;
+mod exit_code;
+mod kernel;
+mod plan;
+mod scheduler;
+mod stats;
+mod topology;
+mod watch;
+
+use clap::Parser;
+use cli::Args;
+use crossbeam::channel::bounded;
+use exit_code::{Refusal, Status};
+use infera_policy::registry;
+use log::info;
+use simplelog::{ColorChoice, ConfigBuilder, LevelFilter, TermLogger, TerminalMode};
+use std::mem::MaybeUninit;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use watch::{Helper, RELOAD, Source, plan_for};
+
+const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+const SYS_CPUS: &str = "/sys/devices/system/cpu";
+
+extern "C" fn on_hangup(_signal: libc::c_int) {
+    RELOAD.store(true, Ordering::Relaxed);
+}
+
+/// ctrlc takes SIGHUP for a request to stop; ours means "read the configuration again".
+fn take_hangup() {
+    // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
+    unsafe {
+        libc::signal(libc::SIGHUP, on_hangup as *const () as libc::sighandler_t);
+    }
+}
+
+fn is_root() -> bool {
+    // SAFETY: geteuid always succeeds and touches nothing.
+    unsafe { libc::geteuid() == 0 }
+}
+
+fn log_to_terminal(verbose: bool) {
+    let level = if verbose { LevelFilter::Debug } else { LevelFilter::Info };
+    let config = ConfigBuilder::new().set_time_level(LevelFilter::Off).set_target_level(LevelFilter::Off).build();
+    let _ = TermLogger::init(level, config, TerminalMode::Stderr, ColorChoice::Never);
+}
+
+fn list_policies() {
+    for entry in registry::REGISTRY {
+        println!("{:<10} {}", entry.name, entry.summary);
+    }
+}
+
+fn print_check() -> Status {
+    let mut status = Status::Done;
+    for check in kernel::check(Path::new("/"), is_root()) {
+        match check.outcome {
+            Ok(found) => println!("ok    {:<16} {found}", check.name),
+            Err(refusal) => {
+                println!("FAIL  {:<16} {}", check.name, refusal.sentence);
+                if status == Status::Done {
+                    status = refusal.status;
+                }
+            }
+        }
+    }
+    println!("note  cpu.weight and cpu.max of cgroups are not enforced while scx_infera is attached");
+    status
+}
+
+fn run(args: Args) -> Result<Status, Refusal> {
+    if args.list_policies {
+        list_policies();
+        return Ok(Status::Done);
+    }
+    if args.check {
+        return Ok(print_check());
+    }
+    let source = Source {
+        file: args.config,
+        rules: args.tiers,
+        slice_us: args.slice_us,
+    };
+    let refuse = |error: config::ConfigError| Refusal::new(Status::Config, error.to_string());
+    let config = source.read().map_err(refuse)?;
+    let name = args.policy.or_else(|| config.policy.clone()).unwrap_or_else(|| "weighted".into());
+    let entry = registry::find(&name).ok_or_else(|| {
+        let names: Vec<_> = registry::REGISTRY.iter().map(|entry| entry.name).collect();
+        Refusal::new(Status::Config, format!("unknown policy '{name}': use one of {}", names.join(", ")))
+    })?;
+    let plan = plan_for(Path::new(SYS_CPUS), &config)
+        .map_err(|error| Refusal::new(Status::Internal, error.to_string()))?;
+    if args.dry_run {
+        println!("policy: {} - {}", entry.name, entry.summary);
+        println!("{plan}");
+        for rule in &config.rules {
+            println!("  tier {}: cgroup {}", rule.tier, rule.pattern);
+        }
+        return Ok(Status::Done);
+    }
+    for check in kernel::check(Path::new("/"), is_root()) {
+        check.outcome?;
+    }
+
+    let internal = |error: anyhow::Error| Refusal::new(Status::Internal, format!("{error:#}"));
+    let (orders_in, orders) = bounded(16);
+    let (reports, reports_out) = bounded(1);
+    let (handle_in, handle) = bounded(1);
+    let helper = Helper {
+        attached: handle,
+        orders: orders_in,
+        reports: reports_out,
+        source,
+        config: config.clone(),
+        stats: args.stats.map(Duration::from_secs),
+        root: CGROUP_ROOT.into(),
+        cpus: SYS_CPUS.into(),
+    };
+    std::thread::Builder::new()
+        .name("infera-watch".into())
+        .spawn(move || helper.run())
+        .map_err(|error| internal(error.into()))?;
+
+    let policy = (entry.build)(&config.tiers);
+    let mut object = MaybeUninit::uninit();
+    let channels = (orders, reports);
+    let mut scheduler =
+        scheduler::Scheduler::attach(&mut object, policy, &config, &plan, args.exit_dump_len, channels)
+            .map_err(internal)?;
+    take_hangup();
+    let map = scheduler.cgroup_map().map_err(internal)?;
+    let _ = handle_in.send(map);
+    // Attaching can succeed and then fail; only the state file tells.
+    if scheduler.exited() || kernel::attached(Path::new("/")).is_none() {
+        return Err(eject(scheduler.detach()));
+    }
+    info!("policy {} attached\n{plan}", entry.name);
+    scheduler.run();
+    match scheduler.detach() {
+        Ok(()) => {
+            info!("detached: the stock scheduler runs this node");
+            Ok(Status::Done)
+        }
+        error => Err(eject(error)),
+    }
+}
+
+fn eject(outcome: anyhow::Result<()>) -> Refusal {
+    let why = match outcome {
+        Ok(()) => "it ended right after attaching".into(),
+        Err(error) => format!("{error:#}"),
+    };
+    Refusal::new(
+        Status::Ejected,
+        format!("the kernel detached the scheduler ({why}): the stock scheduler runs this node; see the kernel log"),
+    )
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    log_to_terminal(args.verbose);
+    match run(args) {
+        Ok(status) => status.into(),
+        Err(refusal) => {
+            eprintln!("scx_infera: {}", refusal.sentence);
+            refusal.status.into()
+        }
+    }
+}

@@ -1,2 +1,128 @@
-//! Stub.
-fn main() {}
+//! Measured load for guests: wake probe, bursts, hogs, a memcached client.
+//!
+//! Every subcommand may first join a cgroup, and prints one JSON line when it ends. SIGTERM and
+//! SIGINT end a measurement early; what was measured so far is still printed.
+
+mod burst;
+mod cgroup;
+mod clock;
+mod counters;
+mod hogs;
+mod memcached;
+mod protocol;
+mod report;
+mod rng;
+mod run;
+mod signal;
+mod wake;
+mod window;
+mod work;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Cli {
+    /// Join this cgroup before starting; it is created if absent.
+    #[arg(long, global = true, value_name = "DIR")]
+    cgroup: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What to do once in the cgroup.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure how late periodic wake-ups are, as cyclictest does.
+    Wake(wake::Args),
+    /// Periodic CPU bursts: measure from the wanted start to completion.
+    Burst(burst::Args),
+    /// Spin, counting units of work.
+    Hogs(hogs::Args),
+    /// Print the sum of a file that `hogs --progress` keeps.
+    Progress {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Open-loop memcached client: measure from the intended send time.
+    Memcached(memcached::Args),
+    /// Replace this process by another command.
+    Run(run::Args),
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    if let Some(dir) = &cli.cgroup {
+        cgroup::join(dir)?;
+    }
+    if let Command::Run(args) = &cli.command {
+        return run::run(args);
+    }
+    signal::install()?;
+    match &cli.command {
+        Command::Wake(args) => report::print("wake", &wake::run(args)?),
+        Command::Burst(args) => report::print("burst", &burst::run(args)?),
+        Command::Hogs(args) => report::print("hogs", &hogs::run(args)?),
+        Command::Progress { file } => report::print("progress", &counters::progress(file)?),
+        Command::Memcached(args) => report::print("memcached", &memcached::run(args)?),
+        Command::Run(_) => unreachable!("handled above"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_parse() {
+        for name in ["wake", "burst", "hogs", "memcached"] {
+            let cli = Cli::try_parse_from(["infera-load", name]).unwrap();
+            assert!(cli.cgroup.is_none());
+        }
+    }
+
+    #[test]
+    fn cgroup_may_follow_the_subcommand() {
+        let cli = Cli::try_parse_from(["infera-load", "hogs", "--cgroup", "/x"]).unwrap();
+        assert_eq!(cli.cgroup, Some(PathBuf::from("/x")));
+    }
+
+    #[test]
+    fn run_leaves_the_command_its_options() {
+        let line = "infera-load run --cgroup /x -- cmd --cgroup /y";
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+        assert_eq!(cli.cgroup, Some(PathBuf::from("/x")));
+        let Command::Run(args) = cli.command else {
+            panic!("not run");
+        };
+        assert_eq!(args.command, ["cmd", "--cgroup", "/y"]);
+    }
+
+    #[test]
+    fn zeros_that_would_divide_or_spin_are_refused() {
+        for line in [
+            "wake --interval-us 0",
+            "wake --threads 0",
+            "burst --period-us 0",
+            "hogs --count 0",
+            "memcached --rate 0",
+            "memcached --rate nan",
+            "memcached --connections 0",
+            "memcached --keys 0",
+            "run",
+        ] {
+            let words = std::iter::once("infera-load").chain(line.split(' '));
+            assert!(Cli::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+}

@@ -1,2 +1,142 @@
-//! Stub.
-fn main() {}
+//! The project's one entry point: set-up, kernels, guests, tests, demo.
+
+mod cache;
+mod command;
+mod demo;
+mod fragments;
+mod hash;
+mod image;
+mod kernel;
+mod kvm;
+mod newc;
+mod test;
+mod vm;
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+/// Sets up the machine, gets kernels, runs guests, tests and the demo.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Boot a kernel in QEMU and run a command in it.
+    #[command(subcommand)]
+    Vm(VmTask),
+    /// Run the tests that need a guest.
+    Test,
+    /// Show what the scheduler does.
+    Demo,
+}
+
+#[derive(Subcommand)]
+enum VmTask {
+    /// Run one command; its output and exit status become this program's.
+    Run(VmRun),
+}
+
+#[derive(Args)]
+struct VmRun {
+    /// The beginning of a cached kernel's release, or the path of a kernel image.
+    #[arg(long, default_value = "7.2")]
+    kernel: String,
+    /// CPUs.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    cpus: u32,
+    /// Sockets, cores in each, threads in each core; goes before --cpus.
+    #[arg(long, value_name = "S,C,T", value_parser = topology)]
+    topology: Option<[u32; 3]>,
+    /// Memory in MiB.
+    #[arg(long, default_value_t = 2048, value_name = "MB")]
+    memory: u32,
+    /// Count instructions as time: two runs of one command print the same.
+    #[arg(long)]
+    exact: bool,
+    /// Seeds what is random in an exact run.
+    #[arg(long, default_value_t = 1, requires = "exact")]
+    seed: u64,
+    /// After how many seconds to stop the guest and exit with 124.
+    #[arg(long, default_value_t = 300, value_name = "SECS")]
+    timeout: u64,
+    /// More of the kernel's command line.
+    #[arg(long, default_value = "", value_name = "STR", allow_hyphen_values = true)]
+    append: String,
+    /// Another program to have in the guest's /usr/bin.
+    #[arg(long, value_name = "PATH")]
+    bin: Vec<PathBuf>,
+    /// The command and its arguments.
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+fn topology(text: &str) -> Result<[u32; 3], String> {
+    let numbers: Result<Vec<u32>, _> = text.split(',').map(str::parse).collect();
+    match numbers.map(<[u32; 3]>::try_from) {
+        Ok(Ok(numbers)) if numbers.iter().all(|number| *number > 0) => Ok(numbers),
+        _ => Err("expected three numbers such as 1,2,2".to_owned()),
+    }
+}
+
+/// The directory of the workspace this program was built from.
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("the package is two directories below the workspace")
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Vm(VmTask::Run(arguments)) => return vm_run(arguments),
+        Task::Test => test::main()?,
+        Task::Demo => demo::main()?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn vm_run(arguments: VmRun) -> Result<ExitCode> {
+    let options = vm::VmOptions {
+        kernel: arguments.kernel,
+        cpus: arguments.cpus,
+        topology: arguments.topology,
+        memory: arguments.memory,
+        exact: arguments.exact,
+        seed: arguments.seed,
+        timeout: Duration::from_secs(arguments.timeout),
+        append: arguments.append,
+        programs: arguments.bin,
+        accelerator: vm::Accelerator::Probed,
+    };
+    let mut stdout = std::io::stdout();
+    let outcome = vm::run_bytes(&options, &arguments.command, |bytes| {
+        // Nobody may be reading any more; the command's status still counts.
+        let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    })?;
+    if outcome.timed_out {
+        eprintln!("{}", vm::console_tail(&outcome.console));
+        eprintln!("stopped after {} s", arguments.timeout);
+    }
+    Ok(ExitCode::from(u8::try_from(outcome.status).unwrap_or(1)))
+}

@@ -1,0 +1,704 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The infera overlay: tiers, fences and preemption around scx_rustland_core's dispatcher.
+ *
+ * The crate generates main.bpf.c, whose callbacks send runnable tasks to user space and
+ * bring decisions back. Redefining its three declaration macros turns those callbacks into
+ * plain functions; the callbacks registered with the kernel are the ones below. They do the
+ * tier work and use the crate's functions and maps for the rest. Nothing here is a policy:
+ * user space fills the tables, the overlay executes them.
+ *
+ * How a task flows:
+ *
+ *   wakeup -> idle CPU its tier may use?  -> that CPU, at once
+ *          -> a tier that preempts?       -> the CPU that runs the lowest tier, at once
+ *          -> System, Critical, High      -> its tier's queue
+ *          -> Normal, Low, Background     -> ring -> policy in Rust -> ring -> run queue
+ *
+ *   a CPU looking for work -> tier queues, best first -> scheduler process when it has
+ *          work -> run queue; unless a lower queue has waited for longer than its bound,
+ *          which then goes first, once.
+ */
+#include <scx/common.bpf.h>
+#include "overlay.h"
+
+#undef BPF_STRUCT_OPS
+#undef BPF_STRUCT_OPS_SLEEPABLE
+#undef SCX_OPS_DEFINE
+#define BPF_STRUCT_OPS(name, args...) static __attribute__((unused)) name(args)
+#define BPF_STRUCT_OPS_SLEEPABLE(name, args...) static __attribute__((unused)) name(args)
+#define SCX_OPS_DEFINE(name, ...) extern int __unused_##name
+#include "main.bpf.c"
+#undef BPF_STRUCT_OPS
+#undef BPF_STRUCT_OPS_SLEEPABLE
+#undef SCX_OPS_DEFINE
+#define BPF_STRUCT_OPS(name, args...) SEC("struct_ops/" #name) BPF_PROG(name, ##args)
+#define BPF_STRUCT_OPS_SLEEPABLE(name, args...) SEC("struct_ops.s/" #name) BPF_PROG(name, ##args)
+#define SCX_OPS_DEFINE(name, ...) SEC(".struct_ops.link") struct sched_ext_ops name = { __VA_ARGS__ }
+
+/* Queue ids above the crate's: one for each tier served here, one for decided work. */
+#define TIER_DSQ(tier)	((u64)(MAX_CPUS + 16 + (tier)))
+#define RUN_DSQ		((u64)(MAX_CPUS + 32))
+#define NO_CPU		(-1)
+#define TIER_BIT(tier)	(1U << (tier))
+/* The tiers whose order user space decides. */
+#define USER_TIERS	(TIER_BIT(TIER_NORMAL) | TIER_BIT(TIER_LOW) | TIER_BIT(TIER_BACKGROUND))
+
+/*
+ * Tables written by user space through the mmapped .bss, read here. Each entry is one word
+ * and valid on its own, so a change needs no lock and no detach.
+ */
+volatile u8 infera_cpu_home[MAX_CPUS];		/* tiers (TIER_BIT) that may always run on a CPU */
+volatile u8 infera_cpu_loan[MAX_CPUS];		/* tiers that may borrow it while its own are away */
+volatile u32 infera_fenced;			/* any home mask that excludes a tier? */
+volatile u32 infera_preempts;			/* tiers that preempt lower ones on wakeup */
+volatile u64 infera_slice_ns[TIER_SLOTS];	/* slices of tasks that do not pass user space */
+volatile u64 infera_user_bound_ns;		/* user tiers go first once kept from a CPU this long */
+volatile u64 infera_high_bound_ns;		/* High goes before Critical after this long */
+volatile u64 infera_sched_bound_ns;		/* the scheduler goes before everything after this long */
+volatile u32 infera_default_tier;		/* tier of a task whose cgroups no rule names */
+volatile u32 infera_table_gen;			/* counted up after a change of infera_cgroups */
+
+/*
+ * cgroup id -> tier, for the cgroups that a rule names. User space writes it (and removes
+ * cgroups that are gone); a subtree inherits by walking up once per task and cgroup.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_CGROUPS);
+	__type(key, u64);
+	__type(value, u32);
+} infera_cgroups SEC(".maps");
+
+/* Figures written here, read by user space. One writer each: the CPU of the first index. */
+volatile u64 infera_latency[MAX_CPUS][TIER_SLOTS][LAT_BUCKETS];	/* wakeups by latency */
+volatile u64 infera_cpu_time[MAX_CPUS][TIER_SLOTS];		/* ns on CPU */
+volatile u64 infera_paths[MAX_CPUS][TIER_SLOTS][PATH_SLOTS];	/* enum infera_path */
+volatile u64 infera_guaranteed[MAX_CPUS];			/* turns given by a wait bound */
+volatile u64 infera_run_depth;	/* decided tasks that no CPU has taken yet */
+
+/* What a CPU does now. */
+struct cpu_ctx {
+	u32 tier;	/* tier that runs or was promised the CPU; stale when idle */
+	u32 guaranteed;	/* the next task runs on a wait bound: it is not preempted */
+	u64 user_at;	/* user tiers last ran here, or had nothing waiting */
+	u64 high_at;	/* the same for High */
+};
+static struct cpu_ctx cpu_ctxs[MAX_CPUS];
+
+/* Since when the scheduler process has had work it has not seen; 0: none. */
+static volatile u64 sched_wanted_at;
+
+/* What the overlay knows of a task. */
+struct infera_task {
+	u64 cgid;	/* cgroup that tier was found for */
+	u32 gen;	/* and the table generation */
+	u32 tier;
+	u64 woke_at;	/* wakeup that has not run yet, 0: none */
+	u64 run_at;
+	u64 ran;	/* CPU time that user space has not been told of */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct infera_task);
+} infera_tasks SEC(".maps");
+
+static struct infera_task *lookup_task(struct task_struct *p)
+{
+	return bpf_task_storage_get(&infera_tasks, p, 0, 0);
+}
+
+static struct cpu_ctx *lookup_cpu(s32 cpu)
+{
+	if (cpu < 0 || cpu >= MAX_CPUS)
+		return NULL;
+	return &cpu_ctxs[cpu];
+}
+
+static void count_path(s32 cpu, u32 tier, u32 path)
+{
+	if (cpu >= 0 && cpu < MAX_CPUS)
+		infera_paths[cpu][tier & (TIER_SLOTS - 1)][path & (PATH_SLOTS - 1)]++;
+}
+
+/*
+ * The tier of the nearest named cgroup, from @p's own upwards. Reads by probe because the
+ * way to an ancestor differs between kernels and the kfuncs for it need references.
+ */
+static u32 find_tier(struct task_struct *p)
+{
+	struct cgroup *cgrp = BPF_CORE_READ(p, cgroups, dfl_cgrp);
+	int i;
+
+	bpf_for(i, 0, MAX_DEPTH) {
+		struct cgroup_subsys_state *parent;
+		u64 id = BPF_CORE_READ(cgrp, kn, id);
+		u32 *tier = bpf_map_lookup_elem(&infera_cgroups, &id);
+
+		if (tier)
+			return *tier & (TIER_SLOTS - 1);
+		parent = BPF_CORE_READ(cgrp, self.parent);
+		if (!parent)
+			break;
+		cgrp = (void *)parent - bpf_core_field_offset(struct cgroup, self);
+	}
+	return infera_default_tier & (TIER_SLOTS - 1);
+}
+
+/*
+ * The tier of @p now: O(1) while its cgroup and the tables stay, found anew when it forked,
+ * moved or a rule changed. No cgroup callback is needed for any of that.
+ */
+static u32 task_tier(struct task_struct *p, struct infera_task *t)
+{
+	u32 gen = infera_table_gen;
+	u64 cgid;
+
+	/* Helper threads of the scheduler must never wait for the scheduler. */
+	if (is_kthread(p) || p->tgid == usersched_pid)
+		return TIER_SYSTEM;
+	cgid = p->cgroups->dfl_cgrp->kn->id;
+	if (t->cgid != cgid || t->gen != gen) {
+		t->tier = find_tier(p);
+		t->cgid = cgid;
+		t->gen = gen;
+	}
+	return t->tier & (TIER_SLOTS - 1);
+}
+
+static bool is_home(s32 cpu, u32 tier)
+{
+	return cpu >= 0 && cpu < MAX_CPUS && (infera_cpu_home[cpu] & TIER_BIT(tier));
+}
+
+static bool may_use(s32 cpu, u32 tier)
+{
+	return cpu >= 0 && cpu < MAX_CPUS &&
+	       ((infera_cpu_home[cpu] | infera_cpu_loan[cpu]) & TIER_BIT(tier));
+}
+
+/* @p has exactly one CPU to go to. */
+static bool is_pinned(const struct task_struct *p)
+{
+	return p->nr_cpus_allowed == 1 ||
+	       (bpf_core_field_exists(p->migration_disabled) && p->migration_disabled);
+}
+
+static u64 slice_of(u32 tier)
+{
+	u64 slice = infera_slice_ns[tier & (TIER_SLOTS - 1)];
+
+	return slice ?: slice_ns;
+}
+
+/*
+ * Claims an idle CPU for @p: where it last ran, then a whole idle core, then any; CPUs of
+ * its tier before borrowed ones.
+ */
+static s32 pick_idle(struct task_struct *p, s32 prev, u32 tier)
+{
+	s32 cpu;
+	int i;
+
+	if (is_home(prev, tier) && bpf_cpumask_test_cpu(prev, p->cpus_ptr) &&
+	    scx_bpf_test_and_clear_cpu_idle(prev))
+		return prev;
+	if (!infera_fenced) {
+		if (smt_enabled && tier <= TIER_HIGH) {
+			cpu = scx_bpf_pick_idle_cpu(p->cpus_ptr, SCX_PICK_IDLE_CORE);
+			if (cpu >= 0)
+				return cpu;
+		}
+		return scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
+	}
+	bpf_for(i, 0, nr_cpu_ids) {
+		if (is_home(i, tier) && bpf_cpumask_test_cpu(i, p->cpus_ptr) &&
+		    scx_bpf_test_and_clear_cpu_idle(i))
+			return i;
+	}
+	bpf_for(i, 0, nr_cpu_ids) {
+		if (may_use(i, tier) && bpf_cpumask_test_cpu(i, p->cpus_ptr) &&
+		    scx_bpf_test_and_clear_cpu_idle(i))
+			return i;
+	}
+	return NO_CPU;
+}
+
+/* The lowest rank (best tier) that @tier may take a CPU from. */
+static u32 preempts_from(u32 tier)
+{
+	/* Kernel threads are short and many: they wait for protected tiers. */
+	return tier == TIER_SYSTEM ? TIER_NORMAL : tier + 1;
+}
+
+/*
+ * Claims the CPU that runs the lowest tier below @tier, @prev on a tie. The claim keeps two
+ * wakeups at the same time from taking the same CPU.
+ */
+static s32 pick_victim(struct task_struct *p, s32 prev, u32 tier)
+{
+	u32 worst = 0, from = preempts_from(tier);
+	s32 victim = NO_CPU;
+	struct cpu_ctx *c;
+	int i;
+
+	if (!(infera_preempts & TIER_BIT(tier)))
+		return NO_CPU;
+	bpf_for(i, 0, nr_cpu_ids) {
+		u32 runs;
+
+		c = lookup_cpu(i);
+		if (!c || !may_use(i, tier) || !bpf_cpumask_test_cpu(i, p->cpus_ptr))
+			continue;
+		runs = c->tier;
+		if (runs >= from && (runs > worst || (runs == worst && i == prev))) {
+			worst = runs;
+			victim = i;
+		}
+	}
+	c = lookup_cpu(victim);
+	if (!c || __sync_val_compare_and_swap(&c->tier, worst, tier) != worst)
+		return NO_CPU;
+	return victim;
+}
+
+static void claim(s32 cpu, u32 tier)
+{
+	struct cpu_ctx *c = lookup_cpu(cpu);
+
+	if (c)
+		c->tier = tier;
+}
+
+/*
+ * Wakeup: an idle CPU, or one taken from a lower tier; the task then goes straight to that
+ * CPU and ops.enqueue() is not called.
+ */
+s32 BPF_STRUCT_OPS(infera_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flags)
+{
+	s32 this_cpu = bpf_get_smp_processor_id(), cpu;
+	struct infera_task *t = lookup_task(p);
+	u32 tier;
+
+	if (!bpf_cpumask_test_cpu(prev_cpu, p->cpus_ptr))
+		prev_cpu = bpf_cpumask_test_cpu(this_cpu, p->cpus_ptr) ?
+			   this_cpu : bpf_cpumask_first(p->cpus_ptr);
+	if (is_usersched_task(p) || !t)
+		return prev_cpu;
+
+	tier = task_tier(p, t);
+	/* Decided work goes before a newcomer of the same tiers. */
+	if (tier >= TIER_NORMAL && scx_bpf_dsq_nr_queued(RUN_DSQ))
+		return prev_cpu;
+	cpu = pick_idle(p, prev_cpu, tier);
+	if (cpu >= 0) {
+		claim(cpu, tier);
+		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, slice_of(tier), 0);
+		count_path(this_cpu, tier, PATH_IDLE);
+		return cpu;
+	}
+	cpu = pick_victim(p, prev_cpu, tier);
+	if (cpu >= 0) {
+		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, slice_of(tier), SCX_ENQ_PREEMPT);
+		count_path(this_cpu, tier, PATH_PREEMPT);
+		return cpu;
+	}
+	return prev_cpu;
+}
+
+/* Sends @p to the policy; when the ring is full, to the run queue in arrival order. */
+static void queue_to_user(struct task_struct *p, struct infera_task *t, u32 tier,
+			  s32 prev_cpu, u64 enq_flags)
+{
+	struct queued_task_ctx *msg;
+	struct task_ctx *tctx = try_lookup_task_ctx(p);
+
+	msg = tctx ? bpf_ringbuf_reserve(&queued, sizeof(*msg), 0) : NULL;
+	if (!msg) {
+		sched_congested(p);
+		scx_bpf_dsq_insert(p, is_pinned(p) ? cpu_to_dsq(prev_cpu) : RUN_DSQ,
+				   slice_of(tier), enq_flags);
+		count_path(bpf_get_smp_processor_id(), tier, PATH_FULL);
+		return;
+	}
+	get_task_info(msg, p, tctx, enq_flags, prev_cpu);
+	/* The message has no field for it: the tier travels above the weight (1..10000). */
+	msg->weight |= (u64)tier << 32;
+	/* CPU time on every path since the policy last saw the task, not since it slept. */
+	msg->exec_runtime = t->ran;
+	t->ran = 0;
+	bpf_ringbuf_submit(msg, 0);
+	__sync_fetch_and_add(&nr_queued, 1);
+	if (!sched_wanted_at)
+		sched_wanted_at = scx_bpf_now();
+}
+
+/* A task of a tier that the kernel side serves. */
+static void enqueue_protected(struct task_struct *p, u32 tier, s32 prev_cpu, u64 enq_flags)
+{
+	bool woken = enq_flags & SCX_ENQ_WAKEUP, pinned = is_pinned(p);
+	struct cpu_ctx *c = lookup_cpu(prev_cpu);
+	u64 slice = slice_of(tier);
+	s32 cpu = NO_CPU;
+
+	if (pinned) {
+		if (woken && scx_bpf_test_and_clear_cpu_idle(prev_cpu)) {
+			claim(prev_cpu, tier);
+			scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL_ON | prev_cpu, slice, enq_flags);
+			scx_bpf_kick_cpu(prev_cpu, SCX_KICK_IDLE);
+			count_path(prev_cpu, tier, PATH_IDLE);
+			return;
+		}
+		if (woken && c && (infera_preempts & TIER_BIT(tier)) && c->tier >= preempts_from(tier)) {
+			claim(prev_cpu, tier);
+			scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL_ON | prev_cpu, slice,
+					   enq_flags | SCX_ENQ_PREEMPT);
+			count_path(prev_cpu, tier, PATH_PREEMPT);
+			return;
+		}
+		scx_bpf_dsq_insert(p, TIER_DSQ(tier), slice, enq_flags);
+		scx_bpf_kick_cpu(prev_cpu, SCX_KICK_IDLE);
+		count_path(prev_cpu, tier, PATH_QUEUE);
+		return;
+	}
+
+	/*
+	 * Either no CPU was found at the wakeup, or the slice ended, or a better tier took
+	 * the CPU. The task waits in its tier's queue, which every CPU of the tier serves;
+	 * whoever is idle or runs the lowest tier is told to come.
+	 */
+	scx_bpf_dsq_insert(p, TIER_DSQ(tier), slice, enq_flags);
+	count_path(bpf_get_smp_processor_id(), tier, PATH_QUEUE);
+	cpu = pick_idle(p, prev_cpu, tier);
+	if (cpu >= 0) {
+		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
+		return;
+	}
+	cpu = pick_victim(p, prev_cpu, tier);
+	if (cpu >= 0)
+		scx_bpf_kick_cpu(cpu, SCX_KICK_PREEMPT);
+}
+
+void BPF_STRUCT_OPS(infera_enqueue, struct task_struct *p, u64 enq_flags)
+{
+	s32 prev_cpu = scx_bpf_task_cpu(p), cpu;
+	struct infera_task *t = lookup_task(p);
+	u32 tier;
+
+	if (is_usersched_task(p) || !t) {
+		rustland_enqueue(p, enq_flags);
+		return;
+	}
+	tier = task_tier(p, t);
+	if (tier < TIER_NORMAL) {
+		enqueue_protected(p, tier, prev_cpu, enq_flags);
+		return;
+	}
+	queue_to_user(p, t, tier, prev_cpu, enq_flags);
+	/* An idle CPU that may run it fetches the scheduler, and then the task. */
+	if (enq_flags & SCX_ENQ_WAKEUP) {
+		cpu = is_pinned(p) ? prev_cpu : pick_idle(p, prev_cpu, tier);
+		if (cpu >= 0)
+			scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
+	}
+}
+
+/* Whether some CPU that @p may use takes decided work. */
+static bool has_user_cpu(struct task_struct *p)
+{
+	int i;
+
+	if (!infera_fenced)
+		return true;
+	bpf_for(i, 0, nr_cpu_ids) {
+		if (is_home(i, TIER_NORMAL) && bpf_cpumask_test_cpu(i, p->cpus_ptr))
+			return true;
+	}
+	return false;
+}
+
+/* Executes one decision of user space. */
+static long take_decision(struct bpf_dynptr *dynptr, void *context)
+{
+	const struct dispatched_task_ctx *d = bpf_dynptr_data(dynptr, 0, sizeof(*d));
+	struct infera_task *t;
+	struct task_struct *p;
+	struct task_ctx *tctx;
+	s32 cpu;
+	u64 slice;
+	u32 tier;
+
+	if (!d)
+		return 0;
+	/* Gone meanwhile: nothing to run. */
+	p = bpf_task_from_pid(d->pid);
+	if (!p)
+		return 0;
+	tctx = try_lookup_task_ctx(p);
+	t = lookup_task(p);
+	if (!tctx || !t)
+		goto out;
+	cpu = scx_bpf_task_cpu(p);
+	tier = t->tier & (TIER_SLOTS - 1);
+	slice = d->slice_ns ?: slice_of(tier);
+
+	/* A pinned task waits where it can run; so does one whose CPUs are all fenced. */
+	if (is_pinned(p) || !has_user_cpu(p))
+		scx_bpf_dsq_insert(p, cpu_to_dsq(cpu), slice, d->flags);
+	else
+		scx_bpf_dsq_insert(p, RUN_DSQ, slice, d->flags);
+	/* Dequeued since: another enqueue follows or followed. */
+	if (tctx->enq_cnt > d->enq_cnt) {
+		scx_bpf_dispatch_cancel();
+		__sync_fetch_and_add(&nr_cancel_dispatches, 1);
+		goto out;
+	}
+	scx_bpf_task_set_dsq_vtime(p, d->vtime);
+	__sync_fetch_and_add(&nr_user_dispatches, 1);
+	count_path(bpf_get_smp_processor_id(), tier, PATH_USER);
+	if (!is_pinned(p))
+		cpu = pick_idle(p, cpu, tier);
+	if (cpu >= 0)
+		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
+out:
+	bpf_task_release(p);
+	return !scx_bpf_dispatch_nr_slots();
+}
+
+/* Work of the user tiers for @cpu: the scheduler that decides, pinned tasks, the run queue. */
+static bool serve_user(s32 cpu, bool pending, u64 now)
+{
+	bool home = is_home(cpu, TIER_NORMAL), loan = may_use(cpu, TIER_NORMAL);
+	bool soon = pending && (!scx_bpf_dsq_nr_queued(RUN_DSQ) ||
+				(sched_wanted_at && time_delta(now, sched_wanted_at) >= NSEC_PER_SEC / 1000));
+
+	if (soon && scx_bpf_dsq_move_to_local(SCHED_DSQ, 0))
+		return true;
+	if (scx_bpf_dsq_move_to_local(cpu_to_dsq(cpu), 0))
+		return true;
+	if ((home || loan) && scx_bpf_dsq_move_to_local(RUN_DSQ, 0))
+		return true;
+	return pending && scx_bpf_dsq_move_to_local(SCHED_DSQ, 0);
+}
+
+/* A CPU needs work. */
+void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
+{
+	struct cpu_ctx *c = lookup_cpu(cpu);
+	bool pending, home, waiting;
+	struct infera_task *t;
+	u64 now = scx_bpf_now();
+
+	if (!c)
+		return;
+	/* -EBUSY when another CPU drains: it takes everything. */
+	bpf_user_ringbuf_drain(&dispatched, take_decision, NULL, BPF_RB_NO_WAKEUP);
+	pending = usersched_has_pending_tasks();
+
+	if (scx_bpf_dsq_move_to_local(TIER_DSQ(TIER_SYSTEM), 0))
+		goto out;
+
+	/*
+	 * The wait bounds. A fenced CPU owes nothing to the run queue, only to tasks that
+	 * can run nowhere else.
+	 */
+	home = is_home(cpu, TIER_NORMAL);
+	waiting = scx_bpf_dsq_nr_queued(cpu_to_dsq(cpu)) > 0 ||
+		  (home && (pending || scx_bpf_dsq_nr_queued(RUN_DSQ)));
+	if (!waiting)
+		c->user_at = now;
+	if (waiting && home && sched_wanted_at &&
+	    time_delta(now, sched_wanted_at) >= infera_sched_bound_ns &&
+	    scx_bpf_dsq_move_to_local(SCHED_DSQ, 0)) {
+		pending = false;
+		goto out;
+	}
+	if (waiting && time_delta(now, c->user_at) >= infera_user_bound_ns) {
+		c->guaranteed = 1;
+		if (serve_user(cpu, pending, now)) {
+			infera_guaranteed[cpu & (MAX_CPUS - 1)]++;
+			goto out;
+		}
+		c->guaranteed = 0;
+	}
+	if (may_use(cpu, TIER_HIGH)) {
+		if (!scx_bpf_dsq_nr_queued(TIER_DSQ(TIER_HIGH)))
+			c->high_at = now;
+		else if (time_delta(now, c->high_at) >= infera_high_bound_ns &&
+			 scx_bpf_dsq_move_to_local(TIER_DSQ(TIER_HIGH), 0)) {
+			c->guaranteed = 1;
+			goto out;
+		}
+	}
+
+	/* Otherwise strictly by tier. */
+	if (may_use(cpu, TIER_CRITICAL) && scx_bpf_dsq_move_to_local(TIER_DSQ(TIER_CRITICAL), 0))
+		goto out;
+	if (may_use(cpu, TIER_HIGH) && scx_bpf_dsq_move_to_local(TIER_DSQ(TIER_HIGH), 0))
+		goto out;
+	if (serve_user(cpu, pending, now))
+		goto out;
+
+	/* Nobody else wants this CPU: @prev goes on, if it may be here. */
+	if (prev && is_queued(prev)) {
+		if (is_usersched_task(prev)) {
+			if (pending)
+				scx_bpf_task_set_slice(prev, slice_of(TIER_SYSTEM));
+		} else {
+			t = lookup_task(prev);
+			if (t && (is_pinned(prev) || may_use(cpu, t->tier & (TIER_SLOTS - 1))))
+				scx_bpf_task_set_slice(prev, slice_of(t->tier));
+		}
+	}
+out:
+	/* The crate's "needed" flag was taken by asking; work it stood for may still wait. */
+	if (pending)
+		set_usersched_needed();
+	infera_run_depth = scx_bpf_dsq_nr_queued(RUN_DSQ);
+}
+
+void BPF_STRUCT_OPS(infera_runnable, struct task_struct *p, u64 enq_flags)
+{
+	struct infera_task *t = lookup_task(p);
+
+	if (t && (enq_flags & SCX_ENQ_WAKEUP))
+		t->woke_at = scx_bpf_now();
+	rustland_runnable(p, enq_flags);
+}
+
+static u32 latency_bucket(u64 ns)
+{
+	u32 bucket = 0, step;
+
+	bpf_for(step, 0, 5) {
+		u32 shift = 16 >> step;
+
+		if (ns >> shift) {
+			ns >>= shift;
+			bucket += shift;
+		}
+	}
+	return bucket & (LAT_BUCKETS - 1);
+}
+
+void BPF_STRUCT_OPS(infera_running, struct task_struct *p)
+{
+	s32 cpu = scx_bpf_task_cpu(p);
+	struct cpu_ctx *c = lookup_cpu(cpu);
+	struct infera_task *t = lookup_task(p);
+	u64 now = scx_bpf_now();
+	u32 tier = TIER_SYSTEM;
+
+	rustland_running(p);
+	if (is_usersched_task(p))
+		sched_wanted_at = 0;
+	if (!c || !t)
+		return;
+	if (!is_usersched_task(p))
+		tier = task_tier(p, t);
+	t->run_at = now;
+	/* A guaranteed turn is not taken back half way. */
+	c->tier = c->guaranteed ? TIER_SYSTEM : tier;
+	if (tier >= TIER_NORMAL || is_usersched_task(p))
+		c->user_at = now;
+	if (tier == TIER_HIGH)
+		c->high_at = now;
+	if (t->woke_at) {
+		u64 waited = time_delta(now, t->woke_at);
+
+		if (waited > 0xffffffff)
+			waited = 0xffffffff;
+		infera_latency[cpu & (MAX_CPUS - 1)][tier & (TIER_SLOTS - 1)][latency_bucket(waited)]++;
+		t->woke_at = 0;
+	}
+}
+
+void BPF_STRUCT_OPS(infera_stopping, struct task_struct *p, bool runnable)
+{
+	s32 cpu = scx_bpf_task_cpu(p);
+	struct cpu_ctx *c = lookup_cpu(cpu);
+	struct infera_task *t = lookup_task(p);
+	u64 used;
+
+	rustland_stopping(p, runnable);
+	if (!c || !t)
+		return;
+	c->guaranteed = 0;
+	used = time_delta(scx_bpf_now(), t->run_at);
+	t->ran += used;
+	infera_cpu_time[cpu & (MAX_CPUS - 1)]
+		       [is_usersched_task(p) ? TIER_SYSTEM : task_tier(p, t) & (TIER_SLOTS - 1)] += used;
+	/*
+	 * A helper thread of the scheduler ran: it may have left something for the main
+	 * thread, such as a request to stop; on SIGKILL this is what lets the process die.
+	 */
+	if (p->tgid == usersched_pid && !is_usersched_task(p))
+		set_usersched_needed();
+}
+
+/* A better scheduling class (RT) takes @cpu: what waits in its local queue goes elsewhere. */
+void BPF_STRUCT_OPS(infera_cpu_release, s32 cpu, struct scx_cpu_release_args *args)
+{
+	scx_bpf_reenqueue_local();
+}
+
+void BPF_STRUCT_OPS(infera_enable, struct task_struct *p)
+{
+	rustland_enable(p);
+}
+
+s32 BPF_STRUCT_OPS(infera_init_task, struct task_struct *p, struct scx_init_task_args *args)
+{
+	if (!bpf_task_storage_get(&infera_tasks, p, 0, BPF_LOCAL_STORAGE_GET_F_CREATE))
+		return -ENOMEM;
+	return rustland_init_task(p, args);
+}
+
+/*
+ * Tables start as "every tier may use every CPU", so that the moment between attach and
+ * user space's first write is an ordinary, unfenced node.
+ */
+s32 BPF_STRUCT_OPS_SLEEPABLE(infera_init)
+{
+	s32 i, err = rustland_init();
+
+	if (err)
+		return err;
+	bpf_for(i, 0, MAX_CPUS)
+		infera_cpu_home[i] = 0xff;
+	bpf_for(i, 0, TIER_NORMAL) {
+		err = scx_bpf_create_dsq(TIER_DSQ(i), -1);
+		if (err)
+			return err;
+	}
+	infera_default_tier = TIER_NORMAL;
+	infera_preempts = TIER_BIT(TIER_SYSTEM) | TIER_BIT(TIER_CRITICAL) | TIER_BIT(TIER_HIGH);
+	infera_user_bound_ns = 100 * (NSEC_PER_SEC / 1000);
+	infera_high_bound_ns = 50 * (NSEC_PER_SEC / 1000);
+	infera_sched_bound_ns = 5 * (NSEC_PER_SEC / 1000);
+	return scx_bpf_create_dsq(RUN_DSQ, -1);
+}
+
+void BPF_STRUCT_OPS(infera_exit, struct scx_exit_info *ei)
+{
+	rustland_exit(ei);
+}
+
+SCX_OPS_DEFINE(rustland,
+	       .select_cpu		= (void *)infera_select_cpu,
+	       .enqueue			= (void *)infera_enqueue,
+	       .dispatch		= (void *)infera_dispatch,
+	       .runnable		= (void *)infera_runnable,
+	       .running			= (void *)infera_running,
+	       .stopping		= (void *)infera_stopping,
+	       .cpu_release		= (void *)infera_cpu_release,
+	       .enable			= (void *)infera_enable,
+	       .init_task		= (void *)infera_init_task,
+	       .init			= (void *)infera_init,
+	       .exit			= (void *)infera_exit,
+	       .timeout_ms		= 5000,
+	       .dispatch_max_batch	= MAX_DISPATCH_SLOT,
+	       .name			= "infera");

@@ -1,0 +1,135 @@
+//! How much CPU time each tier is charged, and when.
+
+use crate::{TaskView, Tier, TierParams};
+
+/// The most one task is charged at once: ten seconds, twice the kernel's stall watchdog.
+/// Larger values are faults upstream; the cap keeps every sum far from overflow.
+pub(crate) const MAX_CHARGE: u64 = 10_000_000_000;
+
+/// The least one turn costs: one microsecond, about a context switch. Without it a task that
+/// yields at once would never advance, and stay first in its tier.
+pub(crate) const MIN_CHARGE: u64 = 1_000;
+
+/// The outstanding advances are halved above this many, so that tasks that vanished are
+/// forgotten.
+const POOL_LIMIT: u64 = crate::CAPACITY as u64;
+
+/// The slice of a tier in use: one microsecond to one second.
+pub(crate) fn slice(params: &TierParams) -> u64 {
+    params.slice.0.clamp(MIN_CHARGE, 1_000_000_000)
+}
+
+/// What `task` used since it was last seen, in nanoseconds, within the charge limits.
+pub(crate) fn used(task: &TaskView) -> u64 {
+    task.ran.0.clamp(MIN_CHARGE, MAX_CHARGE)
+}
+
+#[derive(Clone, Copy, Default)]
+struct Account {
+    /// What a turn of this tier is expected to use; 0 before the first turn.
+    expected: u64,
+    /// Sum of the advances not settled yet, and how many they are.
+    advanced: u64,
+    turns: u64,
+}
+
+/// Charges tiers in advance when a task is picked and corrects that when it comes back.
+///
+/// Without the advance a tier with many tasks on CPUs would look as if it used nothing until
+/// they return. The advance is the tier's expected turn: its whole slice at first, then a
+/// moving average (weight 1/8) of what returning tasks used, at most the slice. So a task
+/// that sleeps or exits without coming back costs its tier what its tasks use on average: the
+/// error does not build up in either direction. On return the advance is replaced by
+/// what the task used; the advance taken back is the mean of the outstanding ones, which
+/// keeps the sum right without a record for each task.
+#[derive(Default)]
+pub(crate) struct Ledger([Account; Tier::COUNT]);
+
+impl Ledger {
+    /// A task of `tier` was picked: the charge in nanoseconds.
+    pub(crate) fn advance(&mut self, tier: Tier, slice: u64) -> i64 {
+        let account = &mut self.0[tier.index()];
+        if account.expected == 0 {
+            account.expected = slice;
+        }
+        account.expected = account.expected.min(slice);
+        if account.turns >= POOL_LIMIT {
+            account.turns /= 2;
+            account.advanced /= 2;
+        }
+        account.turns += 1;
+        account.advanced += account.expected;
+        account.expected as i64
+    }
+
+    /// `task` is back: the correction in nanoseconds, within plus or minus [`MAX_CHARGE`].
+    pub(crate) fn settle(&mut self, task: &TaskView, slice: u64) -> i64 {
+        let used = used(task);
+        // A task never picked before has no advance to take back.
+        if task.vtime == 0 {
+            return used as i64;
+        }
+        let account = &mut self.0[task.tier.index()];
+        let sample = used.min(slice) as i64;
+        let expected = account.expected as i64;
+        account.expected = (expected + (sample - expected) / 8).max(1) as u64;
+        let back = account.advanced.checked_div(account.turns).unwrap_or(0);
+        account.advanced -= back;
+        account.turns = account.turns.saturating_sub(1);
+        used as i64 - back as i64
+    }
+
+    /// The tiers' parameters changed: the next turn is expected to use its whole slice.
+    pub(crate) fn reset_expectations(&mut self) {
+        for account in &mut self.0 {
+            account.expected = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Nanos;
+
+    fn task(ran: u64) -> TaskView {
+        TaskView {
+            pid: 1,
+            enq_cnt: 0,
+            tier: Tier::High,
+            weight: 100,
+            ran: Nanos(ran),
+            vtime: 1,
+            cpu: 0,
+            cpus_allowed: 1,
+            flags: 0,
+        }
+    }
+
+    #[test]
+    fn charges_add_up_to_what_was_used() {
+        let mut ledger = Ledger::default();
+        let (mut charged, mut used) = (0, 0);
+        for turn in 0..1_000 {
+            let ran = 1_000_000 + turn * 1_000;
+            charged += ledger.advance(Tier::High, 5_000_000);
+            charged += ledger.settle(&task(ran), 5_000_000);
+            used += ran as i64;
+        }
+        assert_eq!(charged, used);
+    }
+
+    #[test]
+    fn vanished_tasks_cost_an_average_turn() {
+        let mut ledger = Ledger::default();
+        let mut charged = 0;
+        for turn in 0..1_000_000 {
+            charged += ledger.advance(Tier::High, 5_000_000);
+            if turn % 2 == 0 {
+                charged += ledger.settle(&task(1_000_000), 5_000_000);
+            }
+        }
+        let used = 1_000_000_i64 * 1_000_000;
+        assert!((charged - used).abs() * 20 < used, "{charged}");
+    }
+}

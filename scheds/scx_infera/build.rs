@@ -1,0 +1,22 @@
+//! Generates the crate's dispatcher and builds our overlay around it (see bpf/overlay.bpf.c).
+
+use std::path::Path;
+
+fn main() {
+    let overlay = Path::new("../../bpf/overlay.bpf.c");
+    scx_rustland_core::RustLandBuilder::new()
+        .expect("BPF build set-up (is clang 18 or newer installed? run `cargo xtask setup`)")
+        .build()
+        .expect("building scx_rustland_core's dispatcher");
+    // The second build replaces the skeleton of the first: same name, our object.
+    let mut builder = scx_cargo::BpfBuilder::new().expect("BPF build set-up");
+    builder
+        .enable_intf("intf.h", "bpf_intf.rs")
+        .enable_skel(overlay.to_str().expect("UTF-8 path"), "bpf")
+        .add_include_path(".")
+        .build()
+        .expect("building the overlay");
+    for file in ["overlay.bpf.c", "overlay.h"] {
+        println!("cargo:rerun-if-changed=../../bpf/{file}");
+    }
+}

@@ -1,0 +1,361 @@
+//! `infera.toml` and `--tier`: parsed, validated into a [`Config`], or refused with file,
+//! line and key.
+
+use crate::topology::{CpuSet, parse_cpu_list};
+use infera_policy::{Nanos, Tier, TierTable};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+use toml::Spanned;
+
+/// What can be wrong with a configuration. Nothing of it is taken over then.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A line is wrong.
+    #[error("{path}:{line}: {message}")]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// Which key, and what is wrong with it.
+        message: String,
+    },
+    /// A `--tier` argument is wrong.
+    #[error("--tier {argument}: {message}")]
+    Rule {
+        /// As it was given.
+        argument: String,
+        /// What is wrong with it.
+        message: String,
+    },
+}
+
+/// A cgroup path or glob, relative to the cgroup root, and its tier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Without the mount point: `/kubepods.slice/*`.
+    pub pattern: String,
+    /// Where its tasks go.
+    pub tier: Tier,
+}
+
+/// Which CPUs a tier wants to itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Fence {
+    /// None: it shares.
+    #[default]
+    None,
+    /// So many whole physical cores, chosen by the plan.
+    Cores(usize),
+    /// These CPUs; rounded to whole cores by the plan.
+    Cpus(CpuSet),
+}
+
+/// A validated configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The policy's name, if the file names one.
+    pub policy: Option<String>,
+    /// Most specific last wins only by depth in the tree: one pattern, one tier.
+    pub rules: Vec<Rule>,
+    /// Per-tier parameters for the policy.
+    pub tiers: TierTable,
+    /// What Critical wants to itself.
+    pub fence: Fence,
+    /// Whether its idle CPUs are lent to other tiers.
+    pub loans: bool,
+    /// Longest time the user tiers are kept from a CPU by the protected ones.
+    pub user_bound: Nanos,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            policy: None,
+            rules: Vec::new(),
+            tiers: TierTable::default(),
+            fence: Fence::None,
+            loans: true,
+            user_bound: Nanos::from_millis(100),
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    policy: Option<String>,
+    loans: Option<bool>,
+    /// Milliseconds.
+    user_bound_ms: Option<Spanned<u64>>,
+    tiers: BTreeMap<Spanned<String>, TierSection>,
+    priority_mapping: Option<PriorityMapping>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TierSection {
+    cgroups: Vec<Spanned<String>>,
+    weight: Option<Spanned<u32>>,
+    slice_us: Option<Spanned<u64>>,
+    min_share: Option<Spanned<f64>>,
+    max_wait_ms: Option<Spanned<u64>>,
+    fence_cores: Option<Spanned<usize>>,
+    fence_cpus: Option<Spanned<String>>,
+}
+
+/// Lowest pod priority of each tier: read and checked here, used by the node agent.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PriorityMapping {
+    critical: Spanned<i64>,
+    high: Spanned<i64>,
+    normal: Spanned<i64>,
+    low: Spanned<i64>,
+}
+
+/// The mount point of the cgroup tree, which paths may or may not begin with.
+const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+
+fn pattern_of(path: &str) -> Result<String, String> {
+    let inner = path.strip_prefix(CGROUP_ROOT).unwrap_or(path);
+    let inner = inner.trim_end_matches('/');
+    if !inner.starts_with('/') {
+        return Err(format!("cgroup '{path}' is not an absolute path below {CGROUP_ROOT}"));
+    }
+    if inner.split('/').any(|part| part == "..") {
+        return Err(format!("cgroup '{path}' must not contain '..'"));
+    }
+    glob::Pattern::new(inner).map_err(|error| format!("cgroup '{path}': {error}"))?;
+    Ok(inner.to_owned())
+}
+
+impl Config {
+    /// Reads and validates `path`.
+    pub fn read(path: &Path) -> Result<Config, ConfigError> {
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Config::parse(path, &text)
+    }
+
+    /// Validates `text`; `path` is for messages.
+    pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
+        let line_of = |offset: usize| text[..offset.min(text.len())].matches('\n').count() + 1;
+        let fail = |offset: usize, message: String| ConfigError::Line {
+            path: path.to_owned(),
+            line: line_of(offset),
+            message,
+        };
+        let file: File = toml::from_str(text).map_err(|error| {
+            let offset = error.span().map_or(0, |span| span.start);
+            fail(offset, error.message().replace('\n', " "))
+        })?;
+
+        let mut config = Config {
+            policy: file.policy,
+            loans: file.loans.unwrap_or(true),
+            ..Config::default()
+        };
+        if let Some(bound) = file.user_bound_ms {
+            let at = bound.span().start;
+            config.user_bound = match bound.into_inner() {
+                ms @ 1..=2_000 => Nanos::from_millis(ms),
+                ms => return Err(fail(at, format!("user_bound_ms = {ms}: must be 1 to 2000 milliseconds"))),
+            };
+        }
+        let mut fenced: Option<(Tier, CpuSet)> = None;
+        for (name, section) in file.tiers {
+            let at = name.span().start;
+            let tier: Tier = name
+                .as_ref()
+                .parse()
+                .map_err(|error| fail(at, format!("tiers.{}: {error}", name.as_ref())))?;
+            config.take_section(tier, section, &mut fenced, &fail)?;
+        }
+        if let Some(map) = file.priority_mapping {
+            let order = [map.critical, map.high, map.normal, map.low];
+            for pair in order.windows(2) {
+                if pair[0].as_ref() <= pair[1].as_ref() {
+                    return Err(fail(
+                        pair[1].span().start,
+                        "priority_mapping: thresholds must fall from critical over high and normal to low".into(),
+                    ));
+                }
+            }
+        }
+        Ok(config)
+    }
+
+    fn take_section(
+        &mut self,
+        tier: Tier,
+        section: TierSection,
+        fenced: &mut Option<(Tier, CpuSet)>,
+        fail: &dyn Fn(usize, String) -> ConfigError,
+    ) -> Result<(), ConfigError> {
+        let key = |name: &str| format!("tiers.{tier}.{name}");
+        let row = &mut self.tiers.0[tier.index()];
+        if let Some(weight) = section.weight {
+            match *weight.as_ref() {
+                value @ 1..=10_000 => row.weight = value,
+                value => return Err(fail(weight.span().start, format!("{} = {value}: must be 1 to 10000", key("weight")))),
+            }
+        }
+        if let Some(slice) = section.slice_us {
+            match *slice.as_ref() {
+                value @ 100..=1_000_000 => row.slice = Nanos::from_micros(value),
+                value => {
+                    return Err(fail(slice.span().start, format!("{} = {value}: must be 100 to 1000000 microseconds", key("slice_us"))));
+                }
+            }
+        }
+        if let Some(share) = section.min_share {
+            let value = *share.as_ref();
+            if !(0.0..=0.5).contains(&value) {
+                return Err(fail(share.span().start, format!("{} = {value}: must be 0 to 0.5 of the CPUs", key("min_share"))));
+            }
+            row.min_share = (value * 1000.0).round() as u32;
+        }
+        if let Some(wait) = section.max_wait_ms {
+            match *wait.as_ref() {
+                value @ 1..=2_000 => row.max_wait = Nanos::from_millis(value),
+                value => return Err(fail(wait.span().start, format!("{} = {value}: must be 1 to 2000 milliseconds", key("max_wait_ms")))),
+            }
+        }
+        for path in section.cgroups {
+            let at = path.span().start;
+            self.add_rule(tier, path.as_ref())
+                .map_err(|message| fail(at, format!("{}: {message}", key("cgroups"))))?;
+        }
+        if let (Some(_), Some(cpus)) = (&section.fence_cores, &section.fence_cpus) {
+            return Err(fail(cpus.span().start, format!("{}: give fence_cores or fence_cpus, not both", key("fence_cpus"))));
+        }
+        if let Some(cpus) = section.fence_cpus {
+            let at = cpus.span().start;
+            let set = parse_cpu_list(cpus.as_ref()).map_err(|error| fail(at, format!("{}: {error}", key("fence_cpus"))))?;
+            if let Some((other, theirs)) = fenced
+                && let Some(cpu) = set.intersection(theirs).next()
+            {
+                return Err(fail(at, format!("{}: overlaps the fence of {other} at CPU {cpu}", key("fence_cpus"))));
+            }
+            if tier != Tier::Critical {
+                *fenced = Some((tier, set));
+                return Err(fail(at, format!("{}: only critical can be fenced", key("fence_cpus"))));
+            }
+            *fenced = Some((tier, set.clone()));
+            self.fence = Fence::Cpus(set);
+        }
+        if let Some(cores) = section.fence_cores {
+            if tier != Tier::Critical {
+                return Err(fail(cores.span().start, format!("{}: only critical can be fenced", key("fence_cores"))));
+            }
+            self.fence = match *cores.as_ref() {
+                0 => Fence::None,
+                count => Fence::Cores(count),
+            };
+        }
+        Ok(())
+    }
+
+    fn add_rule(&mut self, tier: Tier, path: &str) -> Result<(), String> {
+        let pattern = pattern_of(path)?;
+        if let Some(rule) = self.rules.iter().find(|rule| rule.pattern == pattern) {
+            return Err(format!("cgroup '{path}' is already in tier {}", rule.tier));
+        }
+        self.rules.push(Rule { pattern, tier });
+        Ok(())
+    }
+
+    /// Adds the `--tier TIER=CGROUP` arguments.
+    pub fn add_arguments(&mut self, arguments: &[String]) -> Result<(), ConfigError> {
+        for argument in arguments {
+            let fail = |message: String| ConfigError::Rule {
+                argument: argument.clone(),
+                message,
+            };
+            let (tier, path) = argument
+                .split_once('=')
+                .ok_or_else(|| fail("write it as TIER=CGROUP, for example critical=/my.slice".into()))?;
+            let tier: Tier = tier.parse().map_err(|error| fail(format!("{error}")))?;
+            self.add_rule(tier, path).map_err(fail)?;
+        }
+        Ok(())
+    }
+
+    /// One slice for every tier.
+    pub fn set_slice(&mut self, slice: Nanos) {
+        for row in &mut self.tiers.0 {
+            row.slice = slice;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(Path::new("infera.toml"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_full_file_is_taken_over() {
+        let config = parse(
+            "policy = 'strict'\nloans = false\n[tiers.critical]\ncgroups = ['/sys/fs/cgroup/crit', '/k/*']\n\
+             slice_us = 2000\nfence_cores = 1\n[tiers.background]\nmin_share = 0.1\n\
+             [priority_mapping]\ncritical = 10\nhigh = 5\nnormal = 0\nlow = -5\n",
+        )
+        .unwrap();
+        assert_eq!(config.policy.as_deref(), Some("strict"));
+        assert_eq!(config.rules[0].pattern, "/crit");
+        assert_eq!(config.fence, Fence::Cores(1));
+        assert!(!config.loans);
+        assert_eq!(config.tiers.get(Tier::Background).min_share, 100);
+    }
+
+    #[test]
+    fn errors_name_file_line_and_key() {
+        for (text, expected) in [
+            ("policy = 1\n", "infera.toml:1: "),
+            ("\nslices = 3\n", "infera.toml:2: unknown field `slices`"),
+            ("[tiers.gold]\n", "infera.toml:1: tiers.gold: unknown tier 'gold'"),
+            ("[tiers.high]\n[tiers.high]\n", "infera.toml:2: duplicate key"),
+            (
+                "[tiers.high]\ncgroups = ['/a']\n[tiers.low]\ncgroups = ['/a/']\n",
+                "infera.toml:4: tiers.low.cgroups: cgroup '/a/' is already in tier high",
+            ),
+            (
+                "[tiers.critical]\nfence_cpus = '0-1'\n[tiers.high]\nfence_cpus = '1-2'\n",
+                "infera.toml:4: tiers.high.fence_cpus: overlaps the fence of critical at CPU 1",
+            ),
+            ("[tiers.low]\nweight = 0\n", "infera.toml:2: tiers.low.weight = 0: must be 1 to 10000"),
+            ("[tiers.low]\ncgroups = ['a']\n", "infera.toml:2: tiers.low.cgroups: cgroup 'a' is not an absolute"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn arguments_are_checked_like_the_file() {
+        let mut config = Config::default();
+        let refuse = |config: &mut Config, text: &str| config.add_arguments(&[text.to_owned()]).unwrap_err().to_string();
+        config.add_arguments(&["critical=/crit".into()]).unwrap();
+        assert!(refuse(&mut config, "high=/crit").contains("already in tier critical"));
+        assert!(refuse(&mut config, "gold=/x").contains("unknown tier 'gold'"));
+        assert!(refuse(&mut config, "critical").contains("TIER=CGROUP"));
+    }
+}

@@ -1,0 +1,48 @@
+//! Why the process ended: one number a reason, documented in the README.
+
+use std::process::ExitCode;
+
+/// The exit status of `scx_infera`. (2 is clap's: the command line is wrong.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Status {
+    /// Asked to stop, and stopped; or the question was answered.
+    Done = 0,
+    /// Something of ours failed.
+    Internal = 1,
+    /// The configuration or a `--tier` rule is wrong.
+    Config = 3,
+    /// Not root.
+    NotRoot = 4,
+    /// This kernel cannot run it.
+    Kernel = 5,
+    /// Another sched_ext scheduler is attached.
+    Busy = 6,
+    /// The kernel, or somebody else, detached it.
+    Ejected = 7,
+}
+
+/// A refusal: one sentence that says what to do, and its status.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The exit status.
+    pub status: Status,
+    /// The sentence.
+    pub sentence: String,
+}
+
+impl Refusal {
+    /// A refusal with this status and sentence.
+    pub fn new(status: Status, sentence: impl Into<String>) -> Refusal {
+        Refusal {
+            status,
+            sentence: sentence.into(),
+        }
+    }
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> ExitCode {
+        ExitCode::from(status as u8)
+    }
+}

@@ -1,0 +1,125 @@
+//! Whether this kernel, as it runs now, can take the scheduler: `--check`, and the refusals
+//! before attaching.
+
+use crate::exit_code::{Refusal, Status};
+use std::fs;
+use std::path::Path;
+
+/// sched_ext's directory below the root of sysfs and procfs.
+const SCHED_EXT: &str = "sys/kernel/sched_ext";
+
+/// One thing that must hold.
+pub struct Check {
+    /// What was looked at.
+    pub name: &'static str,
+    /// `Err` with the sentence that says what to do.
+    pub outcome: Result<String, Refusal>,
+}
+
+/// The name of the attached sched_ext scheduler below `root`, if there is one.
+pub fn attached(root: &Path) -> Option<String> {
+    let dir = root.join(SCHED_EXT);
+    let state = fs::read_to_string(dir.join("state")).ok()?;
+    if state.trim() == "disabled" {
+        return None;
+    }
+    let name = fs::read_to_string(dir.join("root/ops")).unwrap_or_default();
+    Some(match name.trim() {
+        "" => state.trim().to_owned(),
+        name => name.to_owned(),
+    })
+}
+
+/// Looks at everything below `root`, normally `/`.
+pub fn check(root: &Path, is_root: bool) -> Vec<Check> {
+    let kernel = |sentence: &str| Refusal::new(Status::Kernel, sentence);
+    let exists = |path: &str, sentence: &str| match root.join(path).exists() {
+        true => Ok(format!("/{path}")),
+        false => Err(kernel(sentence)),
+    };
+    let cmdline = fs::read_to_string(root.join("proc/cmdline")).unwrap_or_default();
+    let isolated = cmdline.split_whitespace().find(|word| word.starts_with("isolcpus="));
+    vec![
+        Check {
+            name: "sched_ext",
+            outcome: exists(
+                SCHED_EXT,
+                "this kernel has no sched_ext: boot a kernel 6.12 or newer with CONFIG_SCHED_CLASS_EXT=y",
+            ),
+        },
+        Check {
+            name: "BTF",
+            outcome: exists(
+                "sys/kernel/btf/vmlinux",
+                "this kernel has no BTF: boot one with CONFIG_DEBUG_INFO_BTF=y",
+            ),
+        },
+        Check {
+            name: "function tracer",
+            outcome: exists(
+                "proc/sys/kernel/ftrace_enabled",
+                "this kernel has no function tracer: boot one with CONFIG_FUNCTION_TRACER=y",
+            ),
+        },
+        Check {
+            name: "isolcpus",
+            outcome: match isolated {
+                None => Ok("not set".into()),
+                Some(word) => Err(kernel(&format!(
+                    "sched_ext refuses to load with {word} on the kernel command line: boot without it"
+                ))),
+            },
+        },
+        Check {
+            name: "root",
+            outcome: match is_root {
+                true => Ok("yes".into()),
+                false => Err(Refusal::new(Status::NotRoot, "loading a scheduler needs root: run this as root")),
+            },
+        },
+        Check {
+            name: "other scheduler",
+            outcome: match attached(root) {
+                None => Ok("none attached".into()),
+                Some(name) => Err(Refusal::new(
+                    Status::Busy,
+                    format!("another sched_ext scheduler is attached ({name}): stop it first"),
+                )),
+            },
+        },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first_refusal(root: &Path, is_root: bool) -> Option<Status> {
+        check(root, is_root).into_iter().find_map(|check| check.outcome.err()).map(|refusal| refusal.status)
+    }
+
+    #[test]
+    fn each_obstacle_has_its_own_refusal() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        assert_eq!(first_refusal(root, true), Some(Status::Kernel));
+        for path in ["sys/kernel/sched_ext", "sys/kernel/btf", "proc/sys/kernel"] {
+            fs::create_dir_all(root.join(path)).unwrap();
+        }
+        for (path, text) in [
+            ("sys/kernel/sched_ext/state", "disabled\n"),
+            ("sys/kernel/btf/vmlinux", ""),
+            ("proc/sys/kernel/ftrace_enabled", "1\n"),
+            ("proc/cmdline", "quiet\n"),
+        ] {
+            fs::write(root.join(path), text).unwrap();
+        }
+        assert_eq!(first_refusal(root, true), None);
+        assert_eq!(first_refusal(root, false), Some(Status::NotRoot));
+        fs::write(root.join("sys/kernel/sched_ext/state"), "enabled\n").unwrap();
+        assert_eq!(first_refusal(root, true), Some(Status::Busy));
+        fs::write(root.join("sys/kernel/sched_ext/state"), "disabled\n").unwrap();
+        fs::write(root.join("proc/cmdline"), "isolcpus=1-3\n").unwrap();
+        assert_eq!(first_refusal(root, true), Some(Status::Kernel));
+    }
+}

@@ -1,0 +1,166 @@
+//! From topology and configuration to the tables the overlay executes, with a reason for
+//! every cap and demotion.
+
+use crate::config::{Config, Fence};
+use crate::topology::{CpuSet, Topology, format_cpu_list};
+use infera_policy::Tier;
+use std::fmt;
+
+/// A bit per tier, as in the overlay's per-CPU masks.
+pub type TierMask = u8;
+
+/// The mask of one tier.
+pub const fn bit(tier: Tier) -> TierMask {
+    1 << tier as u8
+}
+
+const ALL_TIERS: TierMask = 0b11_1111;
+
+/// What one CPU may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuPlan {
+    /// The CPU.
+    pub cpu: usize,
+    /// Tiers that may always run there.
+    pub home: TierMask,
+    /// Tiers that may borrow it while its own are away.
+    pub loan: TierMask,
+}
+
+/// What is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Every online CPU.
+    pub cpus: Vec<CpuPlan>,
+    /// The CPUs fenced for Critical; empty when it shares.
+    pub fence: CpuSet,
+    /// Caps and demotions, a sentence each.
+    pub reasons: Vec<String>,
+    /// Physical cores.
+    pub cores: usize,
+}
+
+impl Plan {
+    /// Plans `config` on `topology`.
+    pub fn new(topology: &Topology, config: &Config) -> Plan {
+        let cores = topology.cores.len();
+        let mut reasons = Vec::new();
+        let fence = choose_fence(topology, config, &mut reasons);
+        let cpus = topology
+            .cpus()
+            .into_iter()
+            .map(|cpu| {
+                let (home, loan) = if fence.is_empty() {
+                    (ALL_TIERS, 0)
+                } else if fence.contains(&cpu) {
+                    let home = bit(Tier::System) | bit(Tier::Critical);
+                    (home, if config.loans { ALL_TIERS & !home } else { 0 })
+                } else {
+                    (ALL_TIERS & !bit(Tier::Critical), 0)
+                };
+                CpuPlan { cpu, home, loan }
+            })
+            .collect();
+        Plan {
+            cpus,
+            fence,
+            reasons,
+            cores,
+        }
+    }
+}
+
+fn choose_fence(topology: &Topology, config: &Config, reasons: &mut Vec<String>) -> CpuSet {
+    let cores = &topology.cores;
+    let chosen: Vec<&CpuSet> = match &config.fence {
+        Fence::None => {
+            reasons.push("critical shares all CPUs: no fence is configured (tiers.critical.fence_cores)".into());
+            return CpuSet::new();
+        }
+        // The last cores: CPU 0's takes more interrupts than any other.
+        Fence::Cores(count) => cores.iter().rev().take(*count).collect(),
+        Fence::Cpus(cpus) => {
+            let whole: Vec<&CpuSet> = cores.iter().filter(|core| core.is_subset(cpus)).collect();
+            let kept: CpuSet = whole.iter().copied().flatten().copied().collect();
+            if kept != *cpus {
+                reasons.push(format!(
+                    "fence of critical cut from CPUs {} to {}: only whole online cores are fenced",
+                    format_cpu_list(cpus),
+                    if kept.is_empty() { "none".into() } else { format_cpu_list(&kept) },
+                ));
+            }
+            whole
+        }
+    };
+    let asked = match &config.fence {
+        Fence::Cores(count) => *count,
+        _ => chosen.len(),
+    };
+    if asked == 0 {
+        return CpuSet::new();
+    }
+    if cores.len() <= 2 {
+        reasons.push(format!(
+            "critical demoted to shared CPUs: a node with {} physical core{} is never fenced",
+            cores.len(),
+            if cores.len() == 1 { "" } else { "s" },
+        ));
+        return CpuSet::new();
+    }
+    if asked >= cores.len() {
+        reasons.push(format!(
+            "critical demoted to shared CPUs: it asks for {asked} of {} physical cores and one must stay for the rest",
+            cores.len(),
+        ));
+        return CpuSet::new();
+    }
+    chosen.into_iter().flatten().copied().collect()
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "plan: {} CPUs on {} physical cores", self.cpus.len(), self.cores)?;
+        if !self.fence.is_empty() {
+            let loans = if self.cpus.iter().any(|cpu| cpu.loan != 0) { "lent while idle" } else { "never lent" };
+            writeln!(f, "  CPUs {} are fenced for critical, {loans}", format_cpu_list(&self.fence))?;
+        }
+        for reason in &self.reasons {
+            writeln!(f, "  {reason}")?;
+        }
+        write!(f, "  cpu.weight and cpu.max of cgroups are not enforced while attached")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topology(cores: usize, threads: usize) -> Topology {
+        Topology {
+            cores: (0..cores).map(|core| (0..threads).map(|thread| core + thread * cores).collect()).collect(),
+        }
+    }
+
+    fn plan(cores: usize, fence: Fence) -> Plan {
+        Plan::new(&topology(cores, 2), &Config { fence, ..Config::default() })
+    }
+
+    #[test]
+    fn fences_are_whole_cores_from_the_end() {
+        let plan = plan(4, Fence::Cores(1));
+        assert_eq!(plan.fence, CpuSet::from([3, 7]));
+        assert_eq!(plan.cpus[3].home, bit(Tier::System) | bit(Tier::Critical));
+        assert_eq!(plan.cpus[0].home & bit(Tier::Critical), 0);
+        assert_ne!(plan.cpus[3].loan & bit(Tier::Background), 0);
+    }
+
+    #[test]
+    fn small_nodes_and_greedy_fences_are_demoted_with_a_reason() {
+        for (cores, fence) in [(2, Fence::Cores(1)), (4, Fence::Cores(4)), (4, Fence::Cpus(CpuSet::from([3])))] {
+            let plan = plan(cores, fence);
+            assert!(plan.fence.is_empty());
+            assert_eq!(plan.reasons.len(), 1, "{:?}", plan.reasons);
+            assert!(plan.cpus.iter().all(|cpu| cpu.home == ALL_TIERS));
+        }
+    }
+}

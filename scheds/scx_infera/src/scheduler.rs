@@ -1,0 +1,208 @@
+//! The loop: tasks in from the ring, to the policy, decisions out to the ring.
+//!
+//! Its thread makes no system call per decision, takes no lock that a helper holds across
+//! one, and never allocates per task.
+
+use crate::bpf::{BpfScheduler, DispatchedTask, QueuedTask, RL_CPU_ANY};
+use crate::config::Config;
+use crate::plan::Plan;
+use crate::stats::Stats;
+use crate::watch::Order;
+use anyhow::{Context, Result};
+use crossbeam::channel::{Receiver, Sender, TryRecvError};
+use infera_bpf::{LAT_BUCKETS, Path, unpack_weight};
+use infera_policy::{Decision, Nanos, Policy, TaskView, Tier};
+use libbpf_rs::{MapHandle, OpenObject};
+use std::mem::MaybeUninit;
+
+/// The attached scheduler.
+pub struct Scheduler<'cb> {
+    bpf: BpfScheduler<'cb>,
+    policy: Box<dyn Policy>,
+    orders: Receiver<Order>,
+    reports: Sender<Box<Stats>>,
+    cpus: Vec<usize>,
+    /// A decision that the ring had no room for.
+    held: Option<Decision>,
+}
+
+fn now() -> Nanos {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the clock exists on every kernel, `ts` is a valid place to write to, and the
+    // vDSO answers without a system call.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut ts) };
+    Nanos(ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64)
+}
+
+fn view(task: &QueuedTask) -> TaskView {
+    let (tier, weight) = unpack_weight(task.weight);
+    TaskView {
+        pid: task.pid,
+        enq_cnt: task.enq_cnt,
+        tier: Tier::from_index(tier).unwrap_or(Tier::Normal),
+        weight,
+        ran: Nanos(task.exec_runtime),
+        vtime: task.vtime,
+        cpu: task.cpu,
+        cpus_allowed: task.nr_cpus_allowed.min(u64::from(u32::MAX)) as u32,
+        flags: task.flags,
+    }
+}
+
+impl<'cb> Scheduler<'cb> {
+    /// Loads the overlay and attaches it. Afterwards this thread cannot map memory, start a
+    /// thread or a process.
+    pub fn attach(
+        object: &'cb mut MaybeUninit<OpenObject>,
+        policy: Box<dyn Policy>,
+        config: &Config,
+        plan: &Plan,
+        exit_dump_len: u32,
+        channels: (Receiver<Order>, Sender<Box<Stats>>),
+    ) -> Result<Self> {
+        let slice = config.tiers.get(Tier::Normal).slice.0;
+        let bpf = BpfScheduler::init(object, None, exit_dump_len, false, false, false, false, slice, "infera")
+            .context("the kernel refused the scheduler")?;
+        let mut scheduler = Scheduler {
+            bpf,
+            policy,
+            orders: channels.0,
+            reports: channels.1,
+            cpus: plan.cpus.iter().map(|cpu| cpu.cpu).collect(),
+            held: None,
+        };
+        scheduler.write_tables(config, plan);
+        Ok(scheduler)
+    }
+
+    /// A handle to the cgroup table for the helper thread.
+    pub fn cgroup_map(&self) -> Result<MapHandle> {
+        Ok(MapHandle::try_from(&self.bpf.skel.maps.infera_cgroups)?)
+    }
+
+    fn write_tables(&mut self, config: &Config, plan: &Plan) {
+        let bss = self.bpf.skel.maps.bss_data.as_mut().expect("the overlay has a .bss");
+        for tier in Tier::ALL {
+            bss.infera_slice_ns[tier.index()] = config.tiers.get(tier).slice.0;
+        }
+        bss.infera_user_bound_ns = config.user_bound.0;
+        bss.infera_high_bound_ns = config.tiers.get(Tier::High).max_wait.0;
+        for cpu in &plan.cpus {
+            bss.infera_cpu_home[cpu.cpu] = cpu.home;
+            bss.infera_cpu_loan[cpu.cpu] = cpu.loan;
+        }
+        bss.infera_fenced = u32::from(!plan.fence.is_empty());
+    }
+
+    fn obey(&mut self) {
+        loop {
+            match self.orders.try_recv() {
+                Ok(Order::Reclassify) => {
+                    let bss = self.bpf.skel.maps.bss_data.as_mut().expect("the overlay has a .bss");
+                    bss.infera_table_gen = bss.infera_table_gen.wrapping_add(1);
+                }
+                Ok(Order::Configure(order)) => {
+                    let (config, plan) = *order;
+                    self.policy.configure(&config.tiers);
+                    self.write_tables(&config, &plan);
+                }
+                Ok(Order::Report) => {
+                    let stats = Box::new(self.stats());
+                    let _ = self.reports.try_send(stats);
+                }
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// The figures since attach.
+    pub fn stats(&self) -> Stats {
+        let bss = self.bpf.skel.maps.bss_data.as_ref().expect("the overlay has a .bss");
+        let mut stats = Stats::ZERO;
+        for &cpu in &self.cpus {
+            for tier in 0..Tier::COUNT {
+                let row = &mut stats.tiers[tier];
+                row.cpu_ns += bss.infera_cpu_time[cpu][tier];
+                for path in Path::ALL {
+                    row.paths[path as usize] += bss.infera_paths[cpu][tier][path as usize];
+                }
+                for bucket in 0..LAT_BUCKETS {
+                    row.latency[bucket] += bss.infera_latency[cpu][tier][bucket];
+                }
+            }
+            stats.guaranteed += bss.infera_guaranteed[cpu];
+        }
+        stats.cancelled = bss.nr_cancel_dispatches;
+        stats.congested = bss.nr_sched_congested;
+        stats.waiting = self.policy.len() as u64;
+        stats
+    }
+
+    /// Sends a decision; `false` when the ring is full.
+    fn send(&mut self, decision: &Decision) -> bool {
+        self.bpf
+            .dispatch_task(&DispatchedTask {
+                pid: decision.task.pid,
+                cpu: RL_CPU_ANY,
+                flags: decision.task.flags,
+                slice_ns: decision.slice.0.max(1),
+                vtime: decision.vtime,
+                enq_cnt: decision.task.enq_cnt,
+            })
+            .is_ok()
+    }
+
+    fn receive(&mut self, now: Nanos) {
+        while let Ok(Some(task)) = self.bpf.dequeue_task() {
+            let task = view(&task);
+            if !self.policy.enqueue(task, now) {
+                // More tasks than the policy was built for: arrival order for this one.
+                let slice = Nanos::from_millis(5);
+                self.held = Some(Decision { task, slice, vtime: task.vtime });
+                return;
+            }
+        }
+    }
+
+    /// One round.
+    fn round(&mut self) {
+        let now = now();
+        if self.held.is_none() {
+            self.receive(now);
+        }
+        // Decisions are kept fresh: no more ahead of the CPUs than half of them can take,
+        // and always one, so that a task only some CPUs may run holds up nobody else.
+        let ahead = self.bpf.skel.maps.bss_data.as_ref().expect("the overlay has a .bss").infera_run_depth;
+        let room = (self.cpus.len() as u64).div_ceil(2).saturating_sub(ahead).max(1);
+        for _ in 0..room {
+            let Some(decision) = self.held.take().or_else(|| self.policy.pick(now)) else {
+                break;
+            };
+            if !self.send(&decision) {
+                self.held = Some(decision);
+                break;
+            }
+        }
+        let waiting = self.policy.len() + usize::from(self.held.is_some());
+        self.bpf.notify_complete(waiting as u64);
+    }
+
+    /// Schedules until asked to stop or detached.
+    pub fn run(&mut self) {
+        while !self.bpf.exited() {
+            self.obey();
+            self.round();
+        }
+    }
+
+    /// Whether the kernel or a signal ended it already.
+    pub fn exited(&mut self) -> bool {
+        self.bpf.exited()
+    }
+
+    /// Detaches; `Err` when it was not us who ended it.
+    pub fn detach(mut self) -> Result<()> {
+        self.bpf.shutdown_and_report()?;
+        Ok(())
+    }
+}

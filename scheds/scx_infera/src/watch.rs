@@ -1,0 +1,151 @@
+//! The helper thread: follows the cgroup tree and the configuration file, prints statistics.
+//!
+//! It starts before the scheduler attaches, because afterwards the process cannot make
+//! threads. The overlay runs every thread of this process in the system tier without asking
+//! user space, so this one never waits for the loop it serves.
+
+use crate::cgroups::{Assignment, resolve};
+use crate::config::{Config, ConfigError};
+use crate::plan::Plan;
+use crate::stats::{Stats, render};
+use crate::topology::Topology;
+use crossbeam::channel::{Receiver, Sender};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use log::{error, info, warn};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Set by the SIGHUP handler.
+pub static RELOAD: AtomicBool = AtomicBool::new(false);
+
+/// How often the cgroup tree is looked at: half of the 100 ms in which a new cgroup must
+/// have its tier.
+const PERIOD: Duration = Duration::from_millis(50);
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// `--config`.
+    pub file: Option<PathBuf>,
+    /// `--tier`.
+    pub rules: Vec<String>,
+    /// `--slice-us`.
+    pub slice_us: Option<u64>,
+}
+
+impl Source {
+    /// Reads and validates everything.
+    pub fn read(&self) -> Result<Config, ConfigError> {
+        let mut config = match &self.file {
+            Some(path) => Config::read(path)?,
+            None => Config::default(),
+        };
+        config.add_arguments(&self.rules)?;
+        if let Some(us) = self.slice_us {
+            config.set_slice(infera_policy::Nanos::from_micros(us));
+        }
+        Ok(config)
+    }
+}
+
+/// What the helper asks of the loop.
+pub enum Order {
+    /// The cgroup table changed: tasks find their tier anew.
+    Reclassify,
+    /// A new configuration is in force.
+    Configure(Box<(Config, Plan)>),
+    /// Send statistics.
+    Report,
+}
+
+/// The helper's ends of the channels.
+pub struct Helper {
+    /// The cgroup map, sent once the scheduler is attached.
+    pub attached: Receiver<MapHandle>,
+    /// To the loop.
+    pub orders: Sender<Order>,
+    /// From the loop.
+    pub reports: Receiver<Box<Stats>>,
+    /// Where the configuration comes from.
+    pub source: Source,
+    /// The configuration in force.
+    pub config: Config,
+    /// `--stats`.
+    pub stats: Option<Duration>,
+    /// The cgroup mount.
+    pub root: PathBuf,
+    /// The CPU directory in sysfs.
+    pub cpus: PathBuf,
+}
+
+/// Writes the difference between two assignments into the overlay's table.
+pub fn apply(map: &MapHandle, old: &Assignment, new: &Assignment) -> Result<bool, libbpf_rs::Error> {
+    let mut changed = false;
+    for (id, tier) in new {
+        if old.get(id) != Some(tier) {
+            map.update(&id.to_ne_bytes(), &(tier.index() as u32).to_ne_bytes(), MapFlags::ANY)?;
+            changed = true;
+        }
+    }
+    for id in old.keys().filter(|id| !new.contains_key(id)) {
+        map.delete(&id.to_ne_bytes())?;
+        changed = true;
+    }
+    Ok(changed)
+}
+
+impl Helper {
+    /// Runs until the loop is gone.
+    pub fn run(mut self) {
+        let Ok(map) = self.attached.recv() else { return };
+        let mut assignment = Assignment::new();
+        let mut last = (Instant::now(), Box::new(Stats::ZERO));
+        loop {
+            let found = resolve(&self.root, &self.config.rules);
+            match apply(&map, &assignment, &found) {
+                Ok(true) if self.orders.send(Order::Reclassify).is_err() => return,
+                Ok(_) => assignment = found,
+                Err(error) => error!("cgroup table: {error}"),
+            }
+            if RELOAD.swap(false, Ordering::Relaxed) {
+                self.reload();
+            }
+            if let Some(period) = self.stats
+                && last.0.elapsed() >= period
+            {
+                if self.orders.send(Order::Report).is_err() {
+                    return;
+                }
+                if let Ok(now) = self.reports.recv_timeout(Duration::from_secs(1)) {
+                    println!("{}", render(&last.1, &now, last.0.elapsed().as_secs_f64()));
+                    last = (Instant::now(), now);
+                }
+            }
+            std::thread::sleep(PERIOD);
+        }
+    }
+
+    fn reload(&mut self) {
+        let config = match self.source.read() {
+            Ok(config) => config,
+            Err(error) => return warn!("configuration not changed: {error}"),
+        };
+        if config == self.config {
+            return info!("configuration read again: nothing changed");
+        }
+        match plan_for(&self.cpus, &config) {
+            Ok(plan) => {
+                info!("configuration read again\n{plan}");
+                self.config = config.clone();
+                let _ = self.orders.send(Order::Configure(Box::new((config, plan))));
+            }
+            Err(error) => warn!("configuration not changed: {error}"),
+        }
+    }
+}
+
+/// The plan for `config` on the node whose CPUs `sys` describes.
+pub fn plan_for(sys: &Path, config: &Config) -> Result<Plan, crate::topology::TopologyError> {
+    Ok(Plan::new(&Topology::read(sys)?, config))
+}

@@ -1,0 +1,145 @@
+//! Counters in shared memory, one for each hog.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+const CACHE_LINE: usize = 64;
+const COUNTER: usize = size_of::<AtomicU64>();
+
+/// The counters. Threads and forked processes share them.
+#[derive(Debug)]
+pub struct Counters {
+    base: NonNull<u8>,
+    stride: usize,
+    count: usize,
+}
+
+// SAFETY: the mapping belongs to the value, not to a thread, and only atomics are reached through
+// it.
+unsafe impl Sync for Counters {}
+
+impl Counters {
+    /// Counters in memory, each in its own cache line.
+    pub fn anonymous(count: usize) -> Result<Self> {
+        Self::map(count, CACHE_LINE, libc::MAP_ANONYMOUS, -1)
+    }
+
+    /// Counters in a file of 8 bytes each, which any process can read meanwhile.
+    pub fn in_file(count: usize, path: &Path) -> Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)
+            .with_context(|| format!("creating {}", path.display()))?;
+        file.set_len((count * COUNTER) as u64)
+            .with_context(|| format!("sizing {}", path.display()))?;
+        Self::map(count, COUNTER, 0, file.as_raw_fd())
+            .with_context(|| format!("sharing {}", path.display()))
+    }
+
+    fn map(count: usize, stride: usize, flags: libc::c_int, fd: libc::c_int) -> Result<Self> {
+        // SAFETY: a new mapping at an address of the kernel's choice disturbs no other.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                count * stride,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | flags,
+                fd,
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error()).context("mapping the counters");
+        }
+        let base = NonNull::new(base.cast()).context("mapping the counters gave address 0")?;
+        Ok(Self {
+            base,
+            stride,
+            count,
+        })
+    }
+
+    /// The counter of one hog.
+    pub fn get(&self, index: usize) -> &AtomicU64 {
+        assert!(index < self.count);
+        // SAFETY: the offset is within the mapping.
+        let at = unsafe { self.base.add(index * self.stride) };
+        // SAFETY: it is mapped for as long as `self` lives, aligned since the mapping starts a
+        // page and strides are multiples of 8, and any 8 bytes are a valid counter.
+        unsafe { at.cast::<AtomicU64>().as_ref() }
+    }
+
+    /// What the counters hold.
+    pub fn values(&self) -> impl Iterator<Item = u64> {
+        (0..self.count).map(|i| self.get(i).load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Counters {
+    fn drop(&mut self) {
+        // SAFETY: this is the mapping that `map` made; no reference to it outlives `self`.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.count * self.stride) };
+    }
+}
+
+/// What `progress` reports.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    /// Units of work that all hogs have done.
+    pub units: u64,
+}
+
+/// Sums a file of counters.
+pub fn progress(path: &Path) -> Result<Progress> {
+    let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    sum(&bytes).with_context(|| format!("reading {}", path.display()))
+}
+
+fn sum(bytes: &[u8]) -> Result<Progress> {
+    let (counters, rest) = bytes.as_chunks::<COUNTER>();
+    ensure!(rest.is_empty(), "{} bytes are no counters", bytes.len());
+    let units = counters.iter().map(|c| u64::from_ne_bytes(*c)).sum();
+    Ok(Progress { units })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anonymous_counters_keep_apart() {
+        let counters = Counters::anonymous(3).unwrap();
+        for i in 0..3 {
+            counters.get(i).store(i as u64 + 1, Ordering::Relaxed);
+        }
+        assert_eq!(counters.values().collect::<Vec<_>>(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_file_can_be_read_meanwhile() {
+        let name = format!("infera-load-counters-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let counters = Counters::in_file(2, &path).unwrap();
+        assert_eq!(progress(&path).unwrap().units, 0);
+        counters.get(0).store(5, Ordering::Relaxed);
+        counters.get(1).store(7, Ordering::Relaxed);
+        assert_eq!(progress(&path).unwrap().units, 12);
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn odd_sizes_are_refused() {
+        assert!(sum(&[0; 12]).is_err());
+        assert_eq!(sum(&[]).unwrap().units, 0);
+    }
+}

@@ -1,0 +1,159 @@
+//! Hogs: threads or processes that spin, counting what they do.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use crate::clock::{self, MS};
+use crate::counters::Counters;
+use crate::{signal, work};
+
+/// Iterations in one unit of work.
+const UNIT: u64 = 10_000;
+
+/// Options of `hogs`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// How many hogs.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    pub count: u16,
+    /// How long to spin; 0 is until SIGTERM or SIGINT.
+    #[arg(long, default_value_t = 0)]
+    pub duration_ms: u64,
+    /// Keep the counters in this file, 8 bytes for each hog.
+    #[arg(long, value_name = "FILE")]
+    pub progress: Option<PathBuf>,
+    /// Make each hog a process instead of a thread.
+    #[arg(long)]
+    pub processes: bool,
+}
+
+/// What the hogs did.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Units of work done by all.
+    pub units: u64,
+    /// Units done by the hog that did least.
+    pub min: u64,
+    /// Units done by the hog that did most.
+    pub max: u64,
+}
+
+/// Spins.
+pub fn run(args: &Args) -> Result<Report> {
+    let count = usize::from(args.count);
+    let counters = match &args.progress {
+        Some(path) => Counters::in_file(count, path)?,
+        None => Counters::anonymous(count)?,
+    };
+    let end = match args.duration_ms {
+        0 => u64::MAX,
+        ms => clock::monotonic().saturating_add(ms.saturating_mul(MS)),
+    };
+    if args.processes {
+        in_processes(&counters, count, end)?;
+    } else {
+        in_threads(&counters, count, end)?;
+    }
+    Ok(Report {
+        units: counters.values().sum(),
+        min: counters.values().min().unwrap_or(0),
+        max: counters.values().max().unwrap_or(0),
+    })
+}
+
+/// Does units of work until stopped.
+fn spin(counter: &AtomicU64) {
+    let mut units = 0;
+    while !signal::stop_requested() {
+        work::mix(UNIT);
+        units += 1;
+        // The only writer: no read-modify-write is needed.
+        counter.store(units, Ordering::Relaxed);
+    }
+}
+
+fn in_threads(counters: &Counters, count: usize, end: u64) -> Result<()> {
+    thread::scope(|scope| {
+        let started = (0..count).try_for_each(|i| {
+            thread::Builder::new()
+                .name(format!("hog-{i}"))
+                .spawn_scoped(scope, move || spin(counters.get(i)))
+                .map(drop)
+                .with_context(|| format!("starting hog {i}"))
+        });
+        if started.is_ok() {
+            clock::sleep_until(end);
+        }
+        signal::request_stop();
+        started
+    })
+}
+
+fn in_processes(counters: &Counters, count: usize, end: u64) -> Result<()> {
+    // SAFETY: getpid always succeeds and touches no memory.
+    let parent = unsafe { libc::getpid() };
+    let mut hogs = Vec::with_capacity(count);
+    let mut outcome = Ok(());
+    for i in 0..count {
+        // SAFETY: this process has one thread, so the child may do all that its parent may.
+        match unsafe { libc::fork() } {
+            0 => hog_process(counters.get(i), i, parent),
+            -1 => {
+                outcome =
+                    Err(io::Error::last_os_error()).with_context(|| format!("forking hog {i}"));
+                break;
+            }
+            pid => hogs.push(pid),
+        }
+    }
+    if outcome.is_ok() {
+        clock::sleep_until(end);
+    }
+    for &pid in &hogs {
+        // SAFETY: kill touches no memory; `pid` is a child not yet waited for.
+        unsafe { libc::kill(pid, libc::SIGTERM) };
+    }
+    for pid in hogs {
+        outcome = outcome.and(wait(pid));
+    }
+    outcome
+}
+
+/// The life of a forked hog.
+fn hog_process(counter: &AtomicU64, index: usize, parent: libc::pid_t) -> ! {
+    let name = std::ffi::CString::new(format!("hog-{index}")).unwrap_or_default();
+    // SAFETY: PR_SET_NAME reads the string, which is terminated and lives; a failure only leaves
+    // the name as it was.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+    // A hog must not outlive a parent that is killed.
+    // SAFETY: PR_SET_PDEATHSIG takes an integer and touches no memory.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) };
+    // SAFETY: getppid touches no memory.
+    if unsafe { libc::getppid() } == parent {
+        spin(counter);
+    }
+    // SAFETY: _exit touches no memory; the parent alone runs what is registered for exit.
+    unsafe { libc::_exit(0) }
+}
+
+/// Waits for a hog to exit.
+fn wait(pid: libc::pid_t) -> Result<()> {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is a valid integer to write to.
+        if unsafe { libc::waitpid(pid, &mut status, 0) } == pid {
+            break;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error).with_context(|| format!("waiting for hog {pid}"));
+        }
+    }
+    ensure!(status == 0, "hog {pid} ended with wait status {status:#x}");
+    Ok(())
+}

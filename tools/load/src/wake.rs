@@ -1,0 +1,85 @@
+//! How late periodic wake-ups are.
+
+use std::thread;
+
+use anyhow::Result;
+
+use crate::clock::{self, MS, US};
+use crate::report::{Latencies, Periodic};
+use crate::window::{Turn, Window};
+
+/// Options of `wake`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Time from one wake-up to the next.
+    #[arg(long, default_value_t = 1970, value_parser = clap::value_parser!(u64).range(1..))]
+    pub interval_us: u64,
+    /// How long to measure.
+    #[arg(long, default_value_t = 5000)]
+    pub duration_ms: u64,
+    /// How many threads; their wake-ups are spread over the interval.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: u16,
+}
+
+/// Measures. As in cyclictest, wake-ups that a late one overran are skipped; they are counted as
+/// missed.
+pub fn run(args: &Args) -> Result<Periodic> {
+    clock::tighten_timers()?;
+    let interval = args.interval_us.saturating_mul(US);
+    let start = clock::monotonic() + 2 * MS;
+    let window = Window::until(start.saturating_add(args.duration_ms.saturating_mul(MS)));
+    let threads = u64::from(args.threads);
+    let measured = thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|i| {
+                let first = start.saturating_add(interval / threads * i);
+                scope.spawn(move || probe(window, first, interval))
+            })
+            .collect();
+        workers
+            .into_iter()
+            .map(|worker| worker.join().expect("the probe does not panic"))
+            .collect::<Vec<_>>()
+    });
+    Ok(Periodic::sum(measured))
+}
+
+fn probe(mut window: Window, first: u64, interval: u64) -> (Latencies, u64) {
+    let mut latencies = Latencies::new();
+    let mut missed = 0;
+    let mut wanted = first;
+    loop {
+        match window.wait(wanted) {
+            Turn::Go(now) => {
+                latencies.record(now - wanted);
+                wanted = wanted.saturating_add(interval);
+                while wanted <= now && window.contains(wanted) {
+                    missed += 1;
+                    wanted = wanted.saturating_add(interval);
+                }
+            }
+            Turn::Missed => {
+                missed += 1;
+                wanted = wanted.saturating_add(interval);
+            }
+            Turn::Over => return (latencies, missed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_interval_is_counted_or_missed() {
+        let args = Args {
+            interval_us: 1000,
+            duration_ms: 50,
+            threads: 2,
+        };
+        let got = run(&args).unwrap();
+        assert_eq!(got.latencies.count + got.missed, 100);
+    }
+}

@@ -1,0 +1,177 @@
+//! The guest's file system: an initramfs with a shell, the load generators and the
+//! project's own programs, each with the libraries it needs.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{cache, command, hash, kernel::Kernel, newc::Archive};
+
+/// The guest's first program.
+const INIT: &str = include_str!("guest-init.sh");
+
+/// Programs of the machine that guests have besides busybox, and the package of each.
+const TOOLS: [(&str, &str); 4] = [
+    ("cyclictest", "rt-tests"),
+    ("hackbench", "rt-tests"),
+    ("stress-ng", "stress-ng"),
+    ("memcached", "memcached"),
+];
+
+/// The project's programs, taken from the release build where they exist.
+const PROGRAMS: [&str; 2] = ["scx_infera", "infera-load"];
+
+/// Directories that are mount points or expected to exist.
+const DIRECTORIES: [&str; 8] = ["proc", "sys", "dev", "tmp", "run", "root", "etc", "var/log"];
+
+/// How many images stay in the cache.
+const KEEP: usize = 8;
+
+/// The image with these additional programs, built unless the cache has it.
+pub fn base(kernel: &Kernel, programs: &[PathBuf]) -> Result<PathBuf> {
+    let busybox = find("busybox").context("busybox is missing: run `cargo xtask setup`")?;
+    let mut files = BTreeMap::from([("bin/busybox".to_owned(), busybox.clone())]);
+    if let Some(config) = &kernel.config {
+        files.insert(format!("boot/config-{}", kernel.release), config.clone());
+    }
+    let mut wanted = Vec::new();
+    for (name, package) in TOOLS {
+        wanted.push(find(name).with_context(|| {
+            format!("{name} (of {package}) is missing: run `cargo xtask setup`")
+        })?);
+    }
+    wanted.extend(built());
+    wanted.extend_from_slice(programs);
+    for program in &wanted {
+        let name = program.file_name().context("a program needs a name")?;
+        files.insert(
+            format!("usr/bin/{}", name.to_string_lossy()),
+            program.clone(),
+        );
+        for library in libraries(program)? {
+            let place = library.to_string_lossy().trim_start_matches('/').to_owned();
+            files.insert(place, library);
+        }
+    }
+
+    let path = cache::dir("images")?.join(format!("{}.cpio", key(&files)?));
+    if path.is_file() {
+        // Recently used images survive pruning.
+        let _ = fs::File::options()
+            .append(true)
+            .open(&path)
+            .and_then(|file| file.set_modified(std::time::SystemTime::now()));
+        return Ok(path);
+    }
+    cache::write_whole(&path, &pack(&busybox, &files)?)?;
+    cache::prune(&cache::dir("images")?, KEEP)?;
+    Ok(path)
+}
+
+/// The small second archive with the command of one run.
+pub fn command_archive(arguments: &[String]) -> Vec<u8> {
+    let quoted: Vec<String> = arguments.iter().map(|arg| quote(arg)).collect();
+    let mut archive = Archive::new();
+    archive.file(
+        "infera/command",
+        format!("#!/bin/sh\nexec {}\n", quoted.join(" ")).as_bytes(),
+    );
+    archive.finish()
+}
+
+/// The name of an image: a hash of all that goes into it.
+fn key(files: &BTreeMap<String, PathBuf>) -> Result<String> {
+    let sources: Vec<PathBuf> = files.values().cloned().collect();
+    let mut text = format!("{INIT}\n{DIRECTORIES:?}\n");
+    for (place, hash) in files.keys().zip(hash::files(&sources)?) {
+        text.push_str(&format!("{place} {hash}\n"));
+    }
+    Ok(hash::text(&text)[..16].to_owned())
+}
+
+fn pack(busybox: &Path, files: &BTreeMap<String, PathBuf>) -> Result<Vec<u8>> {
+    let mut archive = Archive::new();
+    for directory in DIRECTORIES {
+        archive.directory(directory);
+    }
+    archive.device("dev/console", 5, 1);
+    archive.device("dev/null", 1, 3);
+    archive.file("init", INIT.as_bytes());
+    archive.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n");
+    archive.file("etc/group", b"root:x:0:\n");
+    for (place, source) in files {
+        let data =
+            fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
+        archive.file(place, &data);
+    }
+    for applet in command::output(Command::new(busybox).arg("--list"))?.lines() {
+        let program = format!("usr/bin/{applet}");
+        if applet != "busybox" && !files.contains_key(&program) {
+            archive.symlink(&format!("bin/{applet}"), "busybox");
+        }
+    }
+    Ok(archive.finish())
+}
+
+/// The project's programs that have been built.
+fn built() -> Vec<PathBuf> {
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    let release = crate::workspace().join(target).join("release");
+    PROGRAMS
+        .iter()
+        .map(|name| release.join(name))
+        .filter(|path| path.is_file())
+        .collect()
+}
+
+/// A program of the machine. Not everyone has the administrator's directories in `PATH`.
+pub fn find(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from))
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_file())
+}
+
+/// The shared libraries a program loads, and its loader. None for a script or a static one.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let output = Command::new("ldd")
+        .arg(program)
+        .output()
+        .context("cannot start ldd")?;
+    let listing = String::from_utf8_lossy(&output.stdout);
+    let mut found = Vec::new();
+    for line in listing.lines() {
+        if line.ends_with("not found") {
+            bail!("{}: {}", program.display(), line.trim());
+        }
+        // "name => /path (address)", "/path (address)", "linux-vdso.so.1 (address)"
+        let target = line.split_once("=> ").map_or(line, |(_, target)| target);
+        let path = target.trim().split(" (").next().unwrap_or_default();
+        if path.starts_with('/') {
+            found.push(PathBuf::from(path));
+        }
+    }
+    Ok(found)
+}
+
+/// One argument as a shell reads it back.
+fn quote(argument: &str) -> String {
+    format!("'{}'", argument.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quote;
+
+    #[test]
+    fn arguments_survive_the_shell() {
+        assert_eq!(quote("a b"), "'a b'");
+        assert_eq!(quote("it's"), r"'it'\''s'");
+    }
+}

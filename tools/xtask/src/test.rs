@@ -1,0 +1,119 @@
+//! `cargo xtask test`: format, lints, unit and property tests, then guests on a real kernel.
+
+use crate::command::run;
+use crate::vm::{self, VmOptions, console_tail};
+use crate::workspace;
+use anyhow::{Result, bail};
+use clap::Args;
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::process::Command;
+use std::time::Duration;
+
+/// What every guest test begins with.
+const PRELUDE: &str = include_str!("../guest-tests/prelude.sh");
+
+/// A script that runs in a guest and succeeds by exiting with 0.
+struct GuestTest {
+    name: &'static str,
+    script: &'static str,
+    /// In exact time: for what is measured in milliseconds.
+    exact: bool,
+}
+
+macro_rules! guest_tests {
+    ($($name:ident $(: $exact:ident)?),* $(,)?) => {
+        &[$(GuestTest {
+            name: stringify!($name),
+            script: include_str!(concat!("../guest-tests/", stringify!($name), ".sh")),
+            exact: false $(|| stringify!($exact) == "exact")?,
+        }),*]
+    };
+}
+
+const GUEST_TESTS: &[GuestTest] = guest_tests![
+    attaches_and_leaves,
+    five_cgroups_are_five_tiers,
+    children_and_moved_threads_change_tier,
+    a_critical_wakeup_preempts_background,
+    background_stays_off_a_wanted_fence,
+    background_keeps_its_share_under_critical,
+    sigint_under_load_gives_the_node_back: exact,
+    sigterm_under_load_gives_the_node_back: exact,
+    sigkill_under_load_gives_the_node_back: exact,
+    refusals_name_the_reason,
+    sighup_changes_tiers_in_place,
+];
+
+/// Which tests.
+#[derive(Args)]
+pub struct TestArgs {
+    /// The guest tests' kernel: the beginning of a cached kernel's release.
+    #[arg(long, default_value = "7.2")]
+    kernel: String,
+    /// Only the guest tests.
+    #[arg(long)]
+    guest: bool,
+    /// Only guest tests whose name contains this.
+    filter: Option<String>,
+}
+
+fn cargo(args: &[&str]) -> Result<()> {
+    eprintln!("==> cargo {}", args.join(" "));
+    run(Command::new("cargo").args(args).current_dir(workspace()))
+}
+
+/// Builds what runs in guests.
+pub fn build_guest_programs() -> Result<()> {
+    cargo(&["build", "--release", "--locked", "-p", "scx_infera", "-p", "infera-load"])
+}
+
+/// Runs them; fails when one does.
+pub fn main(args: &TestArgs) -> Result<()> {
+    if !args.guest && args.filter.is_none() {
+        cargo(&["fmt", "--all", "--check"])?;
+        // One profile for everything that links the scx crates: their cold build is minutes.
+        cargo(&["clippy", "--release", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+        cargo(&["test", "--locked", "-p", "infera-policy", "-p", "infera-bpf"])?;
+        cargo(&["test", "--release", "--locked", "-p", "scx_infera", "-p", "infera-load", "-p", "xtask"])?;
+    }
+    build_guest_programs()?;
+    guest_tests(args)
+}
+
+fn guest_tests(args: &TestArgs) -> Result<()> {
+    let trials = GUEST_TESTS
+        .iter()
+        .map(|test| {
+            let kernel = args.kernel.clone();
+            Trial::test(test.name, move || guest_test(test, kernel)).with_kind(&args.kernel)
+        })
+        .collect();
+    let arguments = Arguments {
+        filter: args.filter.clone(),
+        // A guest keeps both of a small machine's CPUs busy.
+        test_threads: Some(1),
+        ..Arguments::default()
+    };
+    if libtest_mimic::run(&arguments, trials).has_failed() {
+        bail!("guest tests failed on {}", args.kernel);
+    }
+    Ok(())
+}
+
+fn guest_test(test: &GuestTest, kernel: String) -> Result<(), Failed> {
+    let options = VmOptions {
+        kernel,
+        exact: test.exact,
+        timeout: Duration::from_secs(300),
+        ..VmOptions::default()
+    };
+    let command = ["sh", "-c", &format!("{PRELUDE}\n{}", test.script)].map(str::to_owned);
+    let outcome = vm::run(&options, &command, |_| ()).map_err(|error| format!("{error:#}"))?;
+    if outcome.timed_out {
+        return Err(format!("timed out\n{}\n{}", outcome.output, console_tail(&outcome.console)).into());
+    }
+    if outcome.status != 0 {
+        return Err(format!("status {}\n{}", outcome.status, outcome.output).into());
+    }
+    Ok(())
+}
