@@ -2,8 +2,12 @@
 
 use crate::{Nanos, TaskQueue, Tier, TierTable, ledger};
 
-/// How many slices a tier's share account may lie on either side of zero.
-const MEMORY: i64 = 8;
+/// How many slices a tier may be owed.
+const OWED: i64 = 8;
+
+/// How many slices a tier may be ahead of its share: the less, the shorter the window in
+/// which the share holds; below two, ordinary bunching of turns would set the guarantee off.
+const AHEAD: i64 = 2;
 
 /// Keeps track of each tier's wait and share, and names the tier that must be served now.
 ///
@@ -16,8 +20,9 @@ const MEMORY: i64 = 8;
 ///
 /// *Minimum share*: each nanosecond charged to any tier earns every tier with queued tasks
 /// `min_share`/1000 of it; what a tier uses is taken off. A tier whose account is above zero
-/// is below its share. Accounts stay within plus or minus eight of the tier's slices, so a tier is
-/// neither owed for time before it was runnable nor long punished for using an idle machine.
+/// is below its share. A tier is owed at most eight of its slices and
+/// ahead by at most two, so it neither saves up nor is long punished for using an idle
+/// machine.
 /// When the shares add up to more than 1000, the tier owed the most comes first.
 #[derive(Default)]
 pub(crate) struct Guarantees {
@@ -43,9 +48,9 @@ impl Guarantees {
             if other == tier {
                 change -= ns * 1_000;
             }
-            let limit = ledger::slice(params) as i64 * 1_000 * MEMORY;
+            let slice = ledger::slice(params) as i64 * 1_000;
             let owed = &mut self.owed[other.index()];
-            *owed = (*owed + change).clamp(-limit, limit);
+            *owed = (*owed + change).clamp(-AHEAD * slice, OWED * slice);
         }
     }
 

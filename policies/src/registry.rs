@@ -8,7 +8,9 @@ pub struct Promises {
     /// Tiers that always have enough runnable tasks share the CPU by their weights within 5 %,
     /// as far as `min_share` and `max_wait` do not shift it.
     pub weights: bool,
-    /// A tier with enough runnable tasks gets at least its `min_share`.
+    /// A tier with enough runnable tasks gets at least its `min_share` of the CPU time that the
+    /// policy hands out: within 5 % over a minute, and in any window less at most two of its
+    /// slices and one of the longest slices a CPU.
     pub min_share: bool,
     /// A tier with queued tasks is picked from within its `max_wait`, plus one turn of each
     /// other overdue tier.

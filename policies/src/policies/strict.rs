@@ -42,7 +42,9 @@ impl Policy for Strict {
             return false;
         }
         let tier = task.tier;
-        let ns = self.ledger.settle(&task, ledger::slice(self.tiers.get(tier)));
+        let ns = self
+            .ledger
+            .settle(&task, ledger::slice(self.tiers.get(tier)));
         self.guarantees.charge(tier, ns, &self.tiers, &self.queue);
         if self.queue.lane_is_empty(tier.index()) {
             self.guarantees.restart_wait(tier, now);

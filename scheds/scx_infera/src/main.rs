@@ -4,7 +4,7 @@ mod bpf_intf;
 mod bpf_skel;
 pub use bpf_skel::*;
 #[rustfmt::skip]
-#[allow(missing_docs, clippy::all, clippy::undocumented_unsafe_blocks, static_mut_refs)]
+#[allow(dead_code, missing_docs, clippy::all, clippy::undocumented_unsafe_blocks, static_mut_refs)]
 mod bpf;
 mod cgroups;
 mod cli;
@@ -21,7 +21,7 @@ use clap::Parser;
 use cli::Args;
 use crossbeam::channel::bounded;
 use exit_code::{Refusal, Status};
-use infera_policy::registry;
+use infera_policy::{REGISTRY, find, names};
 use log::info;
 use simplelog::{ColorChoice, ConfigBuilder, LevelFilter, TermLogger, TerminalMode};
 use std::mem::MaybeUninit;
@@ -58,7 +58,7 @@ fn log_to_terminal(verbose: bool) {
 }
 
 fn list_policies() {
-    for entry in registry::REGISTRY {
+    for entry in REGISTRY {
         println!("{:<10} {}", entry.name, entry.summary);
     }
 }
@@ -96,8 +96,8 @@ fn run(args: Args) -> Result<Status, Refusal> {
     let refuse = |error: config::ConfigError| Refusal::new(Status::Config, error.to_string());
     let config = source.read().map_err(refuse)?;
     let name = args.policy.or_else(|| config.policy.clone()).unwrap_or_else(|| "weighted".into());
-    let entry = registry::find(&name).ok_or_else(|| {
-        let names: Vec<_> = registry::REGISTRY.iter().map(|entry| entry.name).collect();
+    let entry = find(&name).ok_or_else(|| {
+        let names: Vec<_> = names().collect();
         Refusal::new(Status::Config, format!("unknown policy '{name}': use one of {}", names.join(", ")))
     })?;
     let plan = plan_for(Path::new(SYS_CPUS), &config)

@@ -49,7 +49,7 @@ stop() {
 	clean
 }
 
-clean() { dmesg | grep -qi 'stall\|runnable task\|BUG\|Oops' && fail "the kernel log has a complaint"; return 0; }
+clean() { dmesg | grep -qE 'stall|runnable task|BUG:|Oops' && fail "the kernel log has a complaint"; return 0; }
 
 # hogs CGROUP COUNT: spins in a cgroup until the guest ends.
 hogs() {

@@ -75,8 +75,8 @@ pub fn read() -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     for need in Need::ALL {
         let path = directory().join(need.file_name());
-        let text = fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         lines.extend(parse(need, &text)?);
     }
     Ok(lines)
@@ -135,8 +135,8 @@ impl Config {
 
     /// Reads a `.config` file.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Self::parse(&text))
     }
 

@@ -105,8 +105,7 @@ fn pack(busybox: &Path, files: &BTreeMap<String, PathBuf>) -> Result<Vec<u8>> {
     archive.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n");
     archive.file("etc/group", b"root:x:0:\n");
     for (place, source) in files {
-        let data =
-            fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
+        let data = fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
         archive.file(place, &data);
     }
     for applet in command::output(Command::new(busybox).arg("--list"))?.lines() {

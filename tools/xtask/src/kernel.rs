@@ -97,8 +97,22 @@ impl Kernel {
     }
 }
 
+/// The kernel fetched last, if one is in the cache.
+pub fn newest_fetched() -> Result<Option<Kernel>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(cache::dir("kernels")?)?.flatten() {
+        let fetched = |description: Value| description.get("fragments").is_none();
+        if describe(&entry.path()).is_some_and(fetched) {
+            found.push((entry.metadata()?.modified()?, entry.path()));
+        }
+    }
+    found.sort();
+    let newest = found.pop().map(|(_, directory)| Kernel::cached(&directory));
+    newest.transpose()
+}
+
 /// Completes a kernel's directory, and puts it in its place in the cache.
-pub fn store(directory: PathBuf, name: &str, fragments: Option<&str>) -> Result<PathBuf> {
+pub fn store(directory: &Path, name: &str, fragments: Option<&str>) -> Result<PathBuf> {
     let image = directory.join("vmlinuz");
     let mut description = json!({
         "release": release_of(&image)?,
@@ -115,7 +129,7 @@ pub fn store(directory: PathBuf, name: &str, fragments: Option<&str>) -> Result<
     if place.exists() {
         fs::remove_dir_all(&place)?;
     }
-    fs::rename(&directory, &place)
+    fs::rename(directory, &place)
         .with_context(|| format!("cannot move the kernel to {}", place.display()))?;
     Ok(place)
 }

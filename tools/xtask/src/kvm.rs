@@ -17,7 +17,12 @@ const LIMIT: Duration = Duration::from_secs(15);
 /// machine's own.
 pub fn probe(kernel: &Kernel, options: &VmOptions) -> Result<Accelerator> {
     let device = Path::new("/dev/kvm");
-    if fs::File::options().read(true).write(true).open(device).is_err() {
+    if fs::File::options()
+        .read(true)
+        .write(true)
+        .open(device)
+        .is_err()
+    {
         return Ok(Accelerator::Tcg);
     }
     let host = command::output(Command::new("uname").arg("-r"))?;

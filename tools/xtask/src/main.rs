@@ -1,5 +1,6 @@
 //! The project's one entry point: set-up, kernels, guests, tests, demo.
 
+mod apt;
 mod cache;
 mod command;
 mod demo;
@@ -7,8 +8,12 @@ mod fragments;
 mod hash;
 mod image;
 mod kernel;
+mod kernel_build;
+mod kernel_check;
+mod kernel_fetch;
 mod kvm;
 mod newc;
+mod setup;
 mod test;
 mod vm;
 
@@ -32,13 +37,39 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Install the packages that are missing (Debian 12 and newer).
+    Setup,
+    /// Get the kernels guests boot, or check one.
+    #[command(subcommand)]
+    Kernel(KernelTask),
     /// Boot a kernel in QEMU and run a command in it.
     #[command(subcommand)]
     Vm(VmTask),
     /// Run the tests that need a guest.
-    Test,
+    Test(test::TestArgs),
     /// Show what the scheduler does.
     Demo,
+}
+
+#[derive(Subcommand)]
+enum KernelTask {
+    /// Download Debian's newest kernel, unless one is in the cache.
+    Fetch {
+        /// Look for a newer one than the cache has.
+        #[arg(long)]
+        refresh: bool,
+    },
+    /// Build the test kernel with the options of kernel-configs/.
+    Build {
+        /// The version of Debian's source package.
+        #[arg(default_value = "6.12")]
+        version: String,
+    },
+    /// Print which options a kernel lacks; fails on a required one.
+    Check {
+        /// A kernel's configuration file, or `running`.
+        config: String,
+    },
 }
 
 #[derive(Subcommand)]
@@ -71,7 +102,12 @@ struct VmRun {
     #[arg(long, default_value_t = 300, value_name = "SECS")]
     timeout: u64,
     /// More of the kernel's command line.
-    #[arg(long, default_value = "", value_name = "STR", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        default_value = "",
+        value_name = "STR",
+        allow_hyphen_values = true
+    )]
     append: String,
     /// Another program to have in the guest's /usr/bin.
     #[arg(long, value_name = "PATH")]
@@ -109,8 +145,16 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<ExitCode> {
     match task {
+        Task::Setup => setup::main()?,
+        Task::Kernel(KernelTask::Fetch { refresh }) => kernel_fetch::main(refresh)?,
+        Task::Kernel(KernelTask::Build { version }) => kernel_build::main(&version)?,
+        Task::Kernel(KernelTask::Check { config }) => {
+            if !kernel_check::main(&config)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Task::Vm(VmTask::Run(arguments)) => return vm_run(arguments),
-        Task::Test => test::main()?,
+        Task::Test(arguments) => test::main(&arguments)?,
         Task::Demo => demo::main()?,
     }
     Ok(ExitCode::SUCCESS)

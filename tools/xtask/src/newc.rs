@@ -98,8 +98,7 @@ impl Archive {
     }
 
     fn pad(&mut self, to: usize) {
-        self.bytes
-            .resize(self.bytes.len().next_multiple_of(to), 0);
+        self.bytes.resize(self.bytes.len().next_multiple_of(to), 0);
     }
 }
 

@@ -16,8 +16,8 @@ const PRELUDE: &str = include_str!("../guest-tests/prelude.sh");
 struct GuestTest {
     name: &'static str,
     script: &'static str,
-    /// In exact time: for what is measured in milliseconds.
-    exact: bool,
+    /// "exact" for exact time, which is what milliseconds are measured in; else empty.
+    time: &'static str,
 }
 
 macro_rules! guest_tests {
@@ -25,7 +25,7 @@ macro_rules! guest_tests {
         &[$(GuestTest {
             name: stringify!($name),
             script: include_str!(concat!("../guest-tests/", stringify!($name), ".sh")),
-            exact: false $(|| stringify!($exact) == "exact")?,
+            time: concat!("" $(, stringify!($exact))?),
         }),*]
     };
 }
@@ -64,7 +64,15 @@ fn cargo(args: &[&str]) -> Result<()> {
 
 /// Builds what runs in guests.
 pub fn build_guest_programs() -> Result<()> {
-    cargo(&["build", "--release", "--locked", "-p", "scx_infera", "-p", "infera-load"])
+    cargo(&[
+        "build",
+        "--release",
+        "--locked",
+        "-p",
+        "scx_infera",
+        "-p",
+        "infera-load",
+    ])
 }
 
 /// Runs them; fails when one does.
@@ -72,9 +80,35 @@ pub fn main(args: &TestArgs) -> Result<()> {
     if !args.guest && args.filter.is_none() {
         cargo(&["fmt", "--all", "--check"])?;
         // One profile for everything that links the scx crates: their cold build is minutes.
-        cargo(&["clippy", "--release", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
-        cargo(&["test", "--locked", "-p", "infera-policy", "-p", "infera-bpf"])?;
-        cargo(&["test", "--release", "--locked", "-p", "scx_infera", "-p", "infera-load", "-p", "xtask"])?;
+        cargo(&[
+            "clippy",
+            "--release",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ])?;
+        cargo(&[
+            "test",
+            "--locked",
+            "-p",
+            "infera-policy",
+            "-p",
+            "infera-bpf",
+        ])?;
+        cargo(&[
+            "test",
+            "--release",
+            "--locked",
+            "-p",
+            "scx_infera",
+            "-p",
+            "infera-load",
+            "-p",
+            "xtask",
+        ])?;
     }
     build_guest_programs()?;
     guest_tests(args)
@@ -103,14 +137,19 @@ fn guest_tests(args: &TestArgs) -> Result<()> {
 fn guest_test(test: &GuestTest, kernel: String) -> Result<(), Failed> {
     let options = VmOptions {
         kernel,
-        exact: test.exact,
+        exact: test.time == "exact",
         timeout: Duration::from_secs(300),
         ..VmOptions::default()
     };
     let command = ["sh", "-c", &format!("{PRELUDE}\n{}", test.script)].map(str::to_owned);
     let outcome = vm::run(&options, &command, |_| ()).map_err(|error| format!("{error:#}"))?;
     if outcome.timed_out {
-        return Err(format!("timed out\n{}\n{}", outcome.output, console_tail(&outcome.console)).into());
+        return Err(format!(
+            "timed out\n{}\n{}",
+            outcome.output,
+            console_tail(&outcome.console)
+        )
+        .into());
     }
     if outcome.status != 0 {
         return Err(format!("status {}\n{}", outcome.status, outcome.output).into());

@@ -102,11 +102,7 @@ pub struct Outcome {
 
 /// Runs a command in a guest, and passes on each line it prints as it comes. Fails where
 /// the guest ended without saying how the command did.
-pub fn run(
-    options: &VmOptions,
-    command: &[String],
-    mut sink: impl FnMut(&str),
-) -> Result<Outcome> {
+pub fn run(options: &VmOptions, command: &[String], mut sink: impl FnMut(&str)) -> Result<Outcome> {
     let mut partial = Vec::new();
     let outcome = run_bytes(options, command, |bytes| {
         partial.extend_from_slice(bytes);
@@ -148,7 +144,8 @@ pub fn run_bytes(
 
     let mut qemu = qemu(options, accelerator, &kernel);
     qemu.arg("-initrd").arg(&initrd);
-    qemu.arg("-serial").arg(format!("file:{}", console.display()));
+    qemu.arg("-serial")
+        .arg(format!("file:{}", console.display()));
     qemu.arg("-chardev")
         .arg(format!("file,id=output,path={}", channel.display()));
     let messages = scratch.path().join("qemu");
@@ -213,7 +210,11 @@ fn console_path(kernel: &Kernel) -> Result<PathBuf> {
     let logs = cache::dir("logs")?;
     cache::prune(&logs, KEEP)?;
     let run = RUNS.fetch_add(1, Ordering::Relaxed);
-    let name = format!("console-{}-{}-{run}.log", kernel.release, std::process::id());
+    let name = format!(
+        "console-{}-{}-{run}.log",
+        kernel.release,
+        std::process::id()
+    );
     Ok(logs.join(name))
 }
 
@@ -380,9 +381,18 @@ mod tests {
     #[test]
     fn the_status_is_behind_the_separator() {
         assert_eq!(taken(&[b"a\nb\x1e3\n"]), (b"a\nb".to_vec(), Some(3)));
-        assert_eq!(taken(&[b"a\x1e1", b"2", b"4\n"]), (b"a".to_vec(), Some(124)));
+        assert_eq!(
+            taken(&[b"a\x1e1", b"2", b"4\n"]),
+            (b"a".to_vec(), Some(124))
+        );
         assert_eq!(taken(&[b"a\n"]), (b"a\n".to_vec(), None));
-        assert_eq!(taken(&[b"a\x1eb\n\x1e0\n"]), (b"a\x1eb\n".to_vec(), Some(0)));
-        assert_eq!(taken(&[b"\x1e\n\x1e\x1e7\n"]), (b"\x1e\n\x1e".to_vec(), Some(7)));
+        assert_eq!(
+            taken(&[b"a\x1eb\n\x1e0\n"]),
+            (b"a\x1eb\n".to_vec(), Some(0))
+        );
+        assert_eq!(
+            taken(&[b"\x1e\n\x1e\x1e7\n"]),
+            (b"\x1e\n\x1e".to_vec(), Some(7))
+        );
     }
 }
