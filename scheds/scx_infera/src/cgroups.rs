@@ -44,10 +44,23 @@ mod tests {
         for dir in ["a", "pods/x", "pods/y"] {
             std::fs::create_dir_all(root.path().join(dir)).unwrap();
         }
-        let rule = |pattern: &str, tier| Rule { pattern: pattern.into(), tier };
-        let rules = [rule("/a", Tier::Critical), rule("/pods/*", Tier::Low), rule("/none", Tier::High)];
+        let rule = |pattern: &str, tier| Rule {
+            pattern: pattern.into(),
+            tier,
+        };
+        let rules = [
+            rule("/a", Tier::Critical),
+            rule("/pods/*", Tier::Low),
+            rule("/none", Tier::High),
+        ];
         let assignment = resolve(root.path(), &rules);
         assert_eq!(assignment.len(), 3);
-        assert_eq!(assignment.values().filter(|tier| **tier == Tier::Low).count(), 2);
+        assert_eq!(
+            assignment
+                .values()
+                .filter(|tier| **tier == Tier::Low)
+                .count(),
+            2
+        );
     }
 }

@@ -132,7 +132,9 @@ fn pattern_of(path: &str) -> Result<String, String> {
     let inner = path.strip_prefix(CGROUP_ROOT).unwrap_or(path);
     let inner = inner.trim_end_matches('/');
     if !inner.starts_with('/') {
-        return Err(format!("cgroup '{path}' is not an absolute path below {CGROUP_ROOT}"));
+        return Err(format!(
+            "cgroup '{path}' is not an absolute path below {CGROUP_ROOT}"
+        ));
     }
     if inner.split('/').any(|part| part == "..") {
         return Err(format!("cgroup '{path}' must not contain '..'"));
@@ -173,7 +175,12 @@ impl Config {
             let at = bound.span().start;
             config.user_bound = match bound.into_inner() {
                 ms @ 1..=2_000 => Nanos::from_millis(ms),
-                ms => return Err(fail(at, format!("user_bound_ms = {ms}: must be 1 to 2000 milliseconds"))),
+                ms => {
+                    return Err(fail(
+                        at,
+                        format!("user_bound_ms = {ms}: must be 1 to 2000 milliseconds"),
+                    ));
+                }
             };
         }
         let mut fenced: Option<(Tier, CpuSet)> = None;
@@ -211,28 +218,53 @@ impl Config {
         if let Some(weight) = section.weight {
             match *weight.as_ref() {
                 value @ 1..=10_000 => row.weight = value,
-                value => return Err(fail(weight.span().start, format!("{} = {value}: must be 1 to 10000", key("weight")))),
+                value => {
+                    return Err(fail(
+                        weight.span().start,
+                        format!("{} = {value}: must be 1 to 10000", key("weight")),
+                    ));
+                }
             }
         }
         if let Some(slice) = section.slice_us {
             match *slice.as_ref() {
                 value @ 100..=1_000_000 => row.slice = Nanos::from_micros(value),
                 value => {
-                    return Err(fail(slice.span().start, format!("{} = {value}: must be 100 to 1000000 microseconds", key("slice_us"))));
+                    return Err(fail(
+                        slice.span().start,
+                        format!(
+                            "{} = {value}: must be 100 to 1000000 microseconds",
+                            key("slice_us")
+                        ),
+                    ));
                 }
             }
         }
         if let Some(share) = section.min_share {
             let value = *share.as_ref();
             if !(0.0..=0.5).contains(&value) {
-                return Err(fail(share.span().start, format!("{} = {value}: must be 0 to 0.5 of the CPUs", key("min_share"))));
+                return Err(fail(
+                    share.span().start,
+                    format!(
+                        "{} = {value}: must be 0 to 0.5 of the CPUs",
+                        key("min_share")
+                    ),
+                ));
             }
             row.min_share = (value * 1000.0).round() as u32;
         }
         if let Some(wait) = section.max_wait_ms {
             match *wait.as_ref() {
                 value @ 1..=2_000 => row.max_wait = Nanos::from_millis(value),
-                value => return Err(fail(wait.span().start, format!("{} = {value}: must be 1 to 2000 milliseconds", key("max_wait_ms")))),
+                value => {
+                    return Err(fail(
+                        wait.span().start,
+                        format!(
+                            "{} = {value}: must be 1 to 2000 milliseconds",
+                            key("max_wait_ms")
+                        ),
+                    ));
+                }
             }
         }
         for path in section.cgroups {
@@ -241,26 +273,45 @@ impl Config {
                 .map_err(|message| fail(at, format!("{}: {message}", key("cgroups"))))?;
         }
         if let (Some(_), Some(cpus)) = (&section.fence_cores, &section.fence_cpus) {
-            return Err(fail(cpus.span().start, format!("{}: give fence_cores or fence_cpus, not both", key("fence_cpus"))));
+            return Err(fail(
+                cpus.span().start,
+                format!(
+                    "{}: give fence_cores or fence_cpus, not both",
+                    key("fence_cpus")
+                ),
+            ));
         }
         if let Some(cpus) = section.fence_cpus {
             let at = cpus.span().start;
-            let set = parse_cpu_list(cpus.as_ref()).map_err(|error| fail(at, format!("{}: {error}", key("fence_cpus"))))?;
+            let set = parse_cpu_list(cpus.as_ref())
+                .map_err(|error| fail(at, format!("{}: {error}", key("fence_cpus"))))?;
             if let Some((other, theirs)) = fenced
                 && let Some(cpu) = set.intersection(theirs).next()
             {
-                return Err(fail(at, format!("{}: overlaps the fence of {other} at CPU {cpu}", key("fence_cpus"))));
+                return Err(fail(
+                    at,
+                    format!(
+                        "{}: overlaps the fence of {other} at CPU {cpu}",
+                        key("fence_cpus")
+                    ),
+                ));
             }
             if tier != Tier::Critical {
                 *fenced = Some((tier, set));
-                return Err(fail(at, format!("{}: only critical can be fenced", key("fence_cpus"))));
+                return Err(fail(
+                    at,
+                    format!("{}: only critical can be fenced", key("fence_cpus")),
+                ));
             }
             *fenced = Some((tier, set.clone()));
             self.fence = Fence::Cpus(set);
         }
         if let Some(cores) = section.fence_cores {
             if tier != Tier::Critical {
-                return Err(fail(cores.span().start, format!("{}: only critical can be fenced", key("fence_cores"))));
+                return Err(fail(
+                    cores.span().start,
+                    format!("{}: only critical can be fenced", key("fence_cores")),
+                ));
             }
             self.fence = match *cores.as_ref() {
                 0 => Fence::None,
@@ -286,9 +337,9 @@ impl Config {
                 argument: argument.clone(),
                 message,
             };
-            let (tier, path) = argument
-                .split_once('=')
-                .ok_or_else(|| fail("write it as TIER=CGROUP, for example critical=/my.slice".into()))?;
+            let (tier, path) = argument.split_once('=').ok_or_else(|| {
+                fail("write it as TIER=CGROUP, for example critical=/my.slice".into())
+            })?;
             let tier: Tier = tier.parse().map_err(|error| fail(format!("{error}")))?;
             self.add_rule(tier, path).map_err(fail)?;
         }
@@ -331,8 +382,14 @@ mod tests {
         for (text, expected) in [
             ("policy = 1\n", "infera.toml:1: "),
             ("\nslices = 3\n", "infera.toml:2: unknown field `slices`"),
-            ("[tiers.gold]\n", "infera.toml:1: tiers.gold: unknown tier 'gold'"),
-            ("[tiers.high]\n[tiers.high]\n", "infera.toml:2: duplicate key"),
+            (
+                "[tiers.gold]\n",
+                "infera.toml:1: tiers.gold: unknown tier 'gold'",
+            ),
+            (
+                "[tiers.high]\n[tiers.high]\n",
+                "infera.toml:2: duplicate key",
+            ),
             (
                 "[tiers.high]\ncgroups = ['/a']\n[tiers.low]\ncgroups = ['/a/']\n",
                 "infera.toml:4: tiers.low.cgroups: cgroup '/a/' is already in tier high",
@@ -341,8 +398,14 @@ mod tests {
                 "[tiers.critical]\nfence_cpus = '0-1'\n[tiers.high]\nfence_cpus = '1-2'\n",
                 "infera.toml:4: tiers.high.fence_cpus: overlaps the fence of critical at CPU 1",
             ),
-            ("[tiers.low]\nweight = 0\n", "infera.toml:2: tiers.low.weight = 0: must be 1 to 10000"),
-            ("[tiers.low]\ncgroups = ['a']\n", "infera.toml:2: tiers.low.cgroups: cgroup 'a' is not an absolute"),
+            (
+                "[tiers.low]\nweight = 0\n",
+                "infera.toml:2: tiers.low.weight = 0: must be 1 to 10000",
+            ),
+            (
+                "[tiers.low]\ncgroups = ['a']\n",
+                "infera.toml:2: tiers.low.cgroups: cgroup 'a' is not an absolute",
+            ),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.starts_with(expected), "{error}");
@@ -352,7 +415,12 @@ mod tests {
     #[test]
     fn arguments_are_checked_like_the_file() {
         let mut config = Config::default();
-        let refuse = |config: &mut Config, text: &str| config.add_arguments(&[text.to_owned()]).unwrap_err().to_string();
+        let refuse = |config: &mut Config, text: &str| {
+            config
+                .add_arguments(&[text.to_owned()])
+                .unwrap_err()
+                .to_string()
+        };
         config.add_arguments(&["critical=/crit".into()]).unwrap();
         assert!(refuse(&mut config, "high=/crit").contains("already in tier critical"));
         assert!(refuse(&mut config, "gold=/x").contains("unknown tier 'gold'"));

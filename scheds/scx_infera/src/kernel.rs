@@ -38,7 +38,9 @@ pub fn check(root: &Path, is_root: bool) -> Vec<Check> {
         false => Err(kernel(sentence)),
     };
     let cmdline = fs::read_to_string(root.join("proc/cmdline")).unwrap_or_default();
-    let isolated = cmdline.split_whitespace().find(|word| word.starts_with("isolcpus="));
+    let isolated = cmdline
+        .split_whitespace()
+        .find(|word| word.starts_with("isolcpus="));
     vec![
         Check {
             name: "sched_ext",
@@ -74,7 +76,10 @@ pub fn check(root: &Path, is_root: bool) -> Vec<Check> {
             name: "root",
             outcome: match is_root {
                 true => Ok("yes".into()),
-                false => Err(Refusal::new(Status::NotRoot, "loading a scheduler needs root: run this as root")),
+                false => Err(Refusal::new(
+                    Status::NotRoot,
+                    "loading a scheduler needs root: run this as root",
+                )),
             },
         },
         Check {
@@ -95,7 +100,10 @@ mod tests {
     use super::*;
 
     fn first_refusal(root: &Path, is_root: bool) -> Option<Status> {
-        check(root, is_root).into_iter().find_map(|check| check.outcome.err()).map(|refusal| refusal.status)
+        check(root, is_root)
+            .into_iter()
+            .find_map(|check| check.outcome.err())
+            .map(|refusal| refusal.status)
     }
 
     #[test]

@@ -52,8 +52,15 @@ fn is_root() -> bool {
 }
 
 fn log_to_terminal(verbose: bool) {
-    let level = if verbose { LevelFilter::Debug } else { LevelFilter::Info };
-    let config = ConfigBuilder::new().set_time_level(LevelFilter::Off).set_target_level(LevelFilter::Off).build();
+    let level = if verbose {
+        LevelFilter::Debug
+    } else {
+        LevelFilter::Info
+    };
+    let config = ConfigBuilder::new()
+        .set_time_level(LevelFilter::Off)
+        .set_target_level(LevelFilter::Off)
+        .build();
     let _ = TermLogger::init(level, config, TerminalMode::Stderr, ColorChoice::Never);
 }
 
@@ -76,7 +83,9 @@ fn print_check() -> Status {
             }
         }
     }
-    println!("note  cpu.weight and cpu.max of cgroups are not enforced while scx_infera is attached");
+    println!(
+        "note  cpu.weight and cpu.max of cgroups are not enforced while scx_infera is attached"
+    );
     status
 }
 
@@ -95,10 +104,16 @@ fn run(args: Args) -> Result<Status, Refusal> {
     };
     let refuse = |error: config::ConfigError| Refusal::new(Status::Config, error.to_string());
     let config = source.read().map_err(refuse)?;
-    let name = args.policy.or_else(|| config.policy.clone()).unwrap_or_else(|| "weighted".into());
+    let name = args
+        .policy
+        .or_else(|| config.policy.clone())
+        .unwrap_or_else(|| "weighted".into());
     let entry = find(&name).ok_or_else(|| {
         let names: Vec<_> = names().collect();
-        Refusal::new(Status::Config, format!("unknown policy '{name}': use one of {}", names.join(", ")))
+        Refusal::new(
+            Status::Config,
+            format!("unknown policy '{name}': use one of {}", names.join(", ")),
+        )
     })?;
     let plan = plan_for(Path::new(SYS_CPUS), &config)
         .map_err(|error| Refusal::new(Status::Internal, error.to_string()))?;
@@ -136,9 +151,15 @@ fn run(args: Args) -> Result<Status, Refusal> {
     let policy = (entry.build)(&config.tiers);
     let mut object = MaybeUninit::uninit();
     let channels = (orders, reports);
-    let mut scheduler =
-        scheduler::Scheduler::attach(&mut object, policy, &config, &plan, args.exit_dump_len, channels)
-            .map_err(internal)?;
+    let mut scheduler = scheduler::Scheduler::attach(
+        &mut object,
+        policy,
+        &config,
+        &plan,
+        args.exit_dump_len,
+        channels,
+    )
+    .map_err(internal)?;
     take_hangup();
     let map = scheduler.cgroup_map().map_err(internal)?;
     let _ = handle_in.send(map);
@@ -164,7 +185,9 @@ fn eject(outcome: anyhow::Result<()>) -> Refusal {
     };
     Refusal::new(
         Status::Ejected,
-        format!("the kernel detached the scheduler ({why}): the stock scheduler runs this node; see the kernel log"),
+        format!(
+            "the kernel detached the scheduler ({why}): the stock scheduler runs this node; see the kernel log"
+        ),
     )
 }
 

@@ -72,26 +72,31 @@ impl Plan {
 
 fn choose_fence(topology: &Topology, config: &Config, reasons: &mut Vec<String>) -> CpuSet {
     let cores = &topology.cores;
-    let chosen: Vec<&CpuSet> = match &config.fence {
-        Fence::None => {
-            reasons.push("critical shares all CPUs: no fence is configured (tiers.critical.fence_cores)".into());
-            return CpuSet::new();
-        }
-        // The last cores: CPU 0's takes more interrupts than any other.
-        Fence::Cores(count) => cores.iter().rev().take(*count).collect(),
-        Fence::Cpus(cpus) => {
-            let whole: Vec<&CpuSet> = cores.iter().filter(|core| core.is_subset(cpus)).collect();
-            let kept: CpuSet = whole.iter().copied().flatten().copied().collect();
-            if kept != *cpus {
-                reasons.push(format!(
+    let chosen: Vec<&CpuSet> =
+        match &config.fence {
+            Fence::None => {
+                reasons.push(
+                    "critical shares all CPUs: no fence is configured (tiers.critical.fence_cores)"
+                        .into(),
+                );
+                return CpuSet::new();
+            }
+            // The last cores: CPU 0's takes more interrupts than any other.
+            Fence::Cores(count) => cores.iter().rev().take(*count).collect(),
+            Fence::Cpus(cpus) => {
+                let whole: Vec<&CpuSet> =
+                    cores.iter().filter(|core| core.is_subset(cpus)).collect();
+                let kept: CpuSet = whole.iter().copied().flatten().copied().collect();
+                if kept != *cpus {
+                    reasons.push(format!(
                     "fence of critical cut from CPUs {} to {}: only whole online cores are fenced",
                     format_cpu_list(cpus),
                     if kept.is_empty() { "none".into() } else { format_cpu_list(&kept) },
                 ));
+                }
+                whole
             }
-            whole
-        }
-    };
+        };
     let asked = match &config.fence {
         Fence::Cores(count) => *count,
         _ => chosen.len(),
@@ -119,15 +124,31 @@ fn choose_fence(topology: &Topology, config: &Config, reasons: &mut Vec<String>)
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "plan: {} CPUs on {} physical cores", self.cpus.len(), self.cores)?;
+        writeln!(
+            f,
+            "plan: {} CPUs on {} physical cores",
+            self.cpus.len(),
+            self.cores
+        )?;
         if !self.fence.is_empty() {
-            let loans = if self.cpus.iter().any(|cpu| cpu.loan != 0) { "lent while idle" } else { "never lent" };
-            writeln!(f, "  CPUs {} are fenced for critical, {loans}", format_cpu_list(&self.fence))?;
+            let loans = if self.cpus.iter().any(|cpu| cpu.loan != 0) {
+                "lent while idle"
+            } else {
+                "never lent"
+            };
+            writeln!(
+                f,
+                "  CPUs {} are fenced for critical, {loans}",
+                format_cpu_list(&self.fence)
+            )?;
         }
         for reason in &self.reasons {
             writeln!(f, "  {reason}")?;
         }
-        write!(f, "  cpu.weight and cpu.max of cgroups are not enforced while attached")
+        write!(
+            f,
+            "  cpu.weight and cpu.max of cgroups are not enforced while attached"
+        )
     }
 }
 
@@ -137,12 +158,20 @@ mod tests {
 
     fn topology(cores: usize, threads: usize) -> Topology {
         Topology {
-            cores: (0..cores).map(|core| (0..threads).map(|thread| core + thread * cores).collect()).collect(),
+            cores: (0..cores)
+                .map(|core| (0..threads).map(|thread| core + thread * cores).collect())
+                .collect(),
         }
     }
 
     fn plan(cores: usize, fence: Fence) -> Plan {
-        Plan::new(&topology(cores, 2), &Config { fence, ..Config::default() })
+        Plan::new(
+            &topology(cores, 2),
+            &Config {
+                fence,
+                ..Config::default()
+            },
+        )
     }
 
     #[test]
@@ -156,7 +185,11 @@ mod tests {
 
     #[test]
     fn small_nodes_and_greedy_fences_are_demoted_with_a_reason() {
-        for (cores, fence) in [(2, Fence::Cores(1)), (4, Fence::Cores(4)), (4, Fence::Cpus(CpuSet::from([3])))] {
+        for (cores, fence) in [
+            (2, Fence::Cores(1)),
+            (4, Fence::Cores(4)),
+            (4, Fence::Cpus(CpuSet::from([3]))),
+        ] {
             let plan = plan(cores, fence);
             assert!(plan.fence.is_empty());
             assert_eq!(plan.reasons.len(), 1, "{:?}", plan.reasons);

@@ -27,7 +27,10 @@ pub struct Scheduler<'cb> {
 }
 
 fn now() -> Nanos {
-    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut ts = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: the clock exists on every kernel, `ts` is a valid place to write to, and the
     // vDSO answers without a system call.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut ts) };
@@ -61,8 +64,18 @@ impl<'cb> Scheduler<'cb> {
         channels: (Receiver<Order>, Sender<Box<Stats>>),
     ) -> Result<Self> {
         let slice = config.tiers.get(Tier::Normal).slice.0;
-        let bpf = BpfScheduler::init(object, None, exit_dump_len, false, false, false, false, slice, "infera")
-            .context("the kernel refused the scheduler")?;
+        let bpf = BpfScheduler::init(
+            object,
+            None,
+            exit_dump_len,
+            false,
+            false,
+            false,
+            false,
+            slice,
+            "infera",
+        )
+        .context("the kernel refused the scheduler")?;
         let mut scheduler = Scheduler {
             bpf,
             policy,
@@ -81,7 +94,13 @@ impl<'cb> Scheduler<'cb> {
     }
 
     fn write_tables(&mut self, config: &Config, plan: &Plan) {
-        let bss = self.bpf.skel.maps.bss_data.as_mut().expect("the overlay has a .bss");
+        let bss = self
+            .bpf
+            .skel
+            .maps
+            .bss_data
+            .as_mut()
+            .expect("the overlay has a .bss");
         for tier in Tier::ALL {
             bss.infera_slice_ns[tier.index()] = config.tiers.get(tier).slice.0;
         }
@@ -98,7 +117,13 @@ impl<'cb> Scheduler<'cb> {
         loop {
             match self.orders.try_recv() {
                 Ok(Order::Reclassify) => {
-                    let bss = self.bpf.skel.maps.bss_data.as_mut().expect("the overlay has a .bss");
+                    let bss = self
+                        .bpf
+                        .skel
+                        .maps
+                        .bss_data
+                        .as_mut()
+                        .expect("the overlay has a .bss");
                     bss.infera_table_gen = bss.infera_table_gen.wrapping_add(1);
                 }
                 Ok(Order::Configure(order)) => {
@@ -117,7 +142,13 @@ impl<'cb> Scheduler<'cb> {
 
     /// The figures since attach.
     pub fn stats(&self) -> Stats {
-        let bss = self.bpf.skel.maps.bss_data.as_ref().expect("the overlay has a .bss");
+        let bss = self
+            .bpf
+            .skel
+            .maps
+            .bss_data
+            .as_ref()
+            .expect("the overlay has a .bss");
         let mut stats = Stats::ZERO;
         for &cpu in &self.cpus {
             for tier in 0..Tier::COUNT {
@@ -158,7 +189,11 @@ impl<'cb> Scheduler<'cb> {
             if !self.policy.enqueue(task, now) {
                 // More tasks than the policy was built for: arrival order for this one.
                 let slice = Nanos::from_millis(5);
-                self.held = Some(Decision { task, slice, vtime: task.vtime });
+                self.held = Some(Decision {
+                    task,
+                    slice,
+                    vtime: task.vtime,
+                });
                 return;
             }
         }
@@ -172,8 +207,18 @@ impl<'cb> Scheduler<'cb> {
         }
         // Decisions are kept fresh: no more ahead of the CPUs than half of them can take,
         // and always one, so that a task only some CPUs may run holds up nobody else.
-        let ahead = self.bpf.skel.maps.bss_data.as_ref().expect("the overlay has a .bss").infera_run_depth;
-        let room = (self.cpus.len() as u64).div_ceil(2).saturating_sub(ahead).max(1);
+        let ahead = self
+            .bpf
+            .skel
+            .maps
+            .bss_data
+            .as_ref()
+            .expect("the overlay has a .bss")
+            .infera_run_depth;
+        let room = (self.cpus.len() as u64)
+            .div_ceil(2)
+            .saturating_sub(ahead)
+            .max(1);
         for _ in 0..room {
             let Some(decision) = self.held.take().or_else(|| self.policy.pick(now)) else {
                 break;

@@ -78,7 +78,11 @@ pub fn render(before: &Stats, now: &Stats, seconds: f64) -> String {
         );
         for path in Path::ALL {
             let width = if path == Path::Full { 8 } else { 10 };
-            let _ = write!(text, "{:>width$}", b.paths[path as usize].saturating_sub(a.paths[path as usize]));
+            let _ = write!(
+                text,
+                "{:>width$}",
+                b.paths[path as usize].saturating_sub(a.paths[path as usize])
+            );
         }
         let _ = match quantile_us(&latency, 0.99) {
             Some(us) => writeln!(text, "{:>12}", format!("<{us:.0}")),

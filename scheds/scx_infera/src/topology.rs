@@ -118,7 +118,11 @@ mod tests {
         for cpu in 0..4 {
             let at = dir.path().join(format!("cpu{cpu}/topology"));
             fs::create_dir_all(&at).unwrap();
-            fs::write(at.join("thread_siblings_list"), format!("{},{}\n", cpu % 2, cpu % 2 + 2)).unwrap();
+            fs::write(
+                at.join("thread_siblings_list"),
+                format!("{},{}\n", cpu % 2, cpu % 2 + 2),
+            )
+            .unwrap();
         }
         let topology = Topology::read(dir.path()).unwrap();
         assert_eq!(topology.cores, [CpuSet::from([0, 2]), CpuSet::from([1, 3])]);

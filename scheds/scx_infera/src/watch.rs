@@ -80,11 +80,19 @@ pub struct Helper {
 }
 
 /// Writes the difference between two assignments into the overlay's table.
-pub fn apply(map: &MapHandle, old: &Assignment, new: &Assignment) -> Result<bool, libbpf_rs::Error> {
+pub fn apply(
+    map: &MapHandle,
+    old: &Assignment,
+    new: &Assignment,
+) -> Result<bool, libbpf_rs::Error> {
     let mut changed = false;
     for (id, tier) in new {
         if old.get(id) != Some(tier) {
-            map.update(&id.to_ne_bytes(), &(tier.index() as u32).to_ne_bytes(), MapFlags::ANY)?;
+            map.update(
+                &id.to_ne_bytes(),
+                &(tier.index() as u32).to_ne_bytes(),
+                MapFlags::ANY,
+            )?;
             changed = true;
         }
     }
@@ -98,7 +106,9 @@ pub fn apply(map: &MapHandle, old: &Assignment, new: &Assignment) -> Result<bool
 impl Helper {
     /// Runs until the loop is gone.
     pub fn run(mut self) {
-        let Ok(map) = self.attached.recv() else { return };
+        let Ok(map) = self.attached.recv() else {
+            return;
+        };
         let mut assignment = Assignment::new();
         let mut last = (Instant::now(), Box::new(Stats::ZERO));
         loop {

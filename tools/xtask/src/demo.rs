@@ -1,8 +1,100 @@
-//! The demonstration.
+//! `cargo xtask demo`: a latency-critical service beside batch work, under the stock
+//! scheduler and under ours, in one boot.
 
+use crate::test::build_guest_programs;
+use crate::vm::{self, VmOptions, console_tail};
+use crate::{kernel_fetch, setup};
 use anyhow::{Result, bail};
+use serde_json::Value;
+use std::time::Duration;
 
-/// Runs it.
+const SCRIPT: &str = include_str!("../guest-scripts/demo.sh");
+
+/// The phases of the script, and what they are to the reader.
+const PHASES: [(&str, &str); 3] = [
+    ("stock", "stock scheduler"),
+    ("stock+idle", "stock, batch cpu.idle=1"),
+    ("infera", "scx_infera"),
+];
+
+/// Sets up what is missing, runs the demo, prints the table.
 pub fn main() -> Result<()> {
-    bail!("not built yet")
+    setup::main()?;
+    kernel_fetch::main(false)?;
+    build_guest_programs()?;
+    eprintln!("==> booting a guest: 4 CPUs, memcached and a wake probe beside 16 batch threads");
+    let options = VmOptions {
+        exact: true,
+        timeout: Duration::from_secs(900),
+        ..VmOptions::default()
+    };
+    let command = ["sh", "-c", SCRIPT].map(str::to_owned);
+    let outcome = vm::run(&options, &command, |line| eprintln!("    {line}"))?;
+    if outcome.status != 0 {
+        bail!("the demo failed\n{}", console_tail(&outcome.console));
+    }
+    print!("{}", table(&outcome.output));
+    Ok(())
+}
+
+/// Makes the table from the script's `PHASE JSON` lines.
+fn table(output: &str) -> String {
+    let rows: Vec<(&str, Value)> = output
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .filter_map(|(phase, json)| Some((phase, serde_json::from_str(json).ok()?)))
+        .collect();
+    let find = |phase: &str, kind: &str| {
+        rows.iter()
+            .find(|(name, value)| *name == phase && value["kind"] == kind)
+            .map(|(_, value)| value)
+    };
+    let latency = |value: Option<&Value>| match value {
+        Some(value) => ["p50_us", "p99_us", "p999_us"]
+            .map(|key| format!("{:.0}", value[key].as_f64().unwrap_or(f64::NAN)))
+            .join(" / "),
+        None => "-".to_owned(),
+    };
+    let batch = |phase| find(phase, "batch").and_then(|value| value["units"].as_f64());
+    let base = batch("stock").unwrap_or(f64::NAN);
+    let mut text = format!(
+        "\n{:<25}{:>26}{:>26}{:>10}\n{:<25}{:>26}{:>26}{:>10}\n",
+        "",
+        "memcached, virtual us",
+        "wakeup, virtual us",
+        "batch",
+        "",
+        "p50 / p99 / p99.9",
+        "p50 / p99 / p99.9",
+        "progress"
+    );
+    for (phase, title) in PHASES {
+        let share = batch(phase).map_or_else(
+            || "-".to_owned(),
+            |units| format!("{:.0} %", units / base * 100.0),
+        );
+        text += &format!(
+            "{title:<25}{:>26}{:>26}{share:>10}\n",
+            latency(find(phase, "memcached")),
+            latency(find(phase, "wake")),
+        );
+    }
+    text +=
+        "\nVirtual time counts instructions (QEMU icount): compare rows, not with real hardware.\n";
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table;
+
+    #[test]
+    fn a_row_for_each_phase() {
+        let text = table(concat!(
+            "stock {\"kind\":\"wake\",\"p50_us\":1,\"p99_us\":2,\"p999_us\":3}\n",
+            "stock {\"kind\":\"batch\",\"units\":100}\n",
+            "infera {\"kind\":\"batch\",\"units\":97}\n",
+        ));
+        assert!(text.contains("1 / 2 / 3") && text.contains("100 %") && text.contains("97 %"));
+    }
 }
