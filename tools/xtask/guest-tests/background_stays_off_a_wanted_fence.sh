@@ -10,7 +10,7 @@ start --policy weighted --stats 1 --config /tmp/infera.toml
 grep -q 'CPUs 3 are fenced' $LOG || fail "no fence in the plan"
 cp "$(which infera-load)" /tmp/bghog
 mkdir -p $CG/background
-/tmp/bghog hogs --cgroup $CG/background --count 16 >/dev/null &
+/tmp/bghog hogs --cgroup $CG/background --count 16 --processes >/dev/null &
 sleep 1
 # Lent while idle: Background may use it now.
 cd /sys/kernel/tracing

@@ -16,7 +16,8 @@ use crate::{cache, command, hash, kernel::Kernel, newc::Archive};
 const INIT: &str = include_str!("guest-init.sh");
 
 /// Programs of the machine that guests have besides busybox, and the package of each.
-const TOOLS: [(&str, &str); 4] = [
+const TOOLS: [(&str, &str); 5] = [
+    ("chrt", "util-linux"),
     ("cyclictest", "rt-tests"),
     ("hackbench", "rt-tests"),
     ("stress-ng", "stress-ng"),
