@@ -170,13 +170,17 @@ static u32 task_tier(struct task_struct *p, struct infera_task *t)
 
 static bool is_home(s32 cpu, u32 tier)
 {
-	return cpu >= 0 && cpu < MAX_CPUS && (infera_cpu_home[cpu] & TIER_BIT(tier));
+	volatile u8 *home = ARRAY_ELEM_PTR(infera_cpu_home, cpu, MAX_CPUS);
+
+	return home && (*home & TIER_BIT(tier));
 }
 
 static bool may_use(s32 cpu, u32 tier)
 {
-	return cpu >= 0 && cpu < MAX_CPUS &&
-	       ((infera_cpu_home[cpu] | infera_cpu_loan[cpu]) & TIER_BIT(tier));
+	volatile u8 *home = ARRAY_ELEM_PTR(infera_cpu_home, cpu, MAX_CPUS);
+	volatile u8 *loan = ARRAY_ELEM_PTR(infera_cpu_loan, cpu, MAX_CPUS);
+
+	return home && loan && ((*home | *loan) & TIER_BIT(tier));
 }
 
 /* @p has exactly one CPU to go to. */
@@ -483,13 +487,27 @@ static bool serve_user(s32 cpu, bool pending, u64 now)
 	return pending && scx_bpf_dsq_move_to_local(SCHED_DSQ, 0);
 }
 
+/*
+ * Lets @prev go on for another slice, if it still wants to and may be on @cpu. At a slice's
+ * end it is in no queue yet, so it must be weighed against the queues here.
+ */
+static bool keep(struct task_struct *prev, s32 cpu, u32 tier)
+{
+	/* Never NULL here, which 7.2's verifier does not see. */
+	if (!prev || (!is_pinned(prev) && !may_use(cpu, tier)))
+		return false;
+	scx_bpf_task_set_slice(prev, slice_of(tier));
+	return true;
+}
+
 /* A CPU needs work. */
 void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 {
 	struct cpu_ctx *c = lookup_cpu(cpu);
 	bool pending, home, waiting;
-	struct infera_task *t;
+	struct infera_task *t = NULL;
 	u64 now = scx_bpf_now();
+	u32 tier = NR_TIERS;	/* of @prev, if it wants to go on */
 
 	if (!c)
 		return;
@@ -533,25 +551,27 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 		}
 	}
 
-	/* Otherwise strictly by tier. */
+	/* Otherwise strictly by tier, @prev behind the others of its own. */
+	if (prev && is_queued(prev) && !is_usersched_task(prev)) {
+		t = lookup_task(prev);
+		if (t)
+			tier = task_tier(prev, t);
+	}
 	if (may_use(cpu, TIER_CRITICAL) && scx_bpf_dsq_move_to_local(TIER_DSQ(TIER_CRITICAL), 0))
+		goto out;
+	if (t && tier == TIER_CRITICAL && keep(prev, cpu, tier))
 		goto out;
 	if (may_use(cpu, TIER_HIGH) && scx_bpf_dsq_move_to_local(TIER_DSQ(TIER_HIGH), 0))
 		goto out;
+	if (t && tier <= TIER_HIGH && keep(prev, cpu, tier))
+		goto out;
 	if (serve_user(cpu, pending, now))
 		goto out;
-
-	/* Nobody else wants this CPU: @prev goes on, if it may be here. */
-	if (prev && is_queued(prev)) {
-		if (is_usersched_task(prev)) {
-			if (pending)
-				scx_bpf_task_set_slice(prev, slice_of(TIER_SYSTEM));
-		} else {
-			t = lookup_task(prev);
-			if (t && (is_pinned(prev) || may_use(cpu, t->tier & (TIER_SLOTS - 1))))
-				scx_bpf_task_set_slice(prev, slice_of(t->tier));
-		}
-	}
+	/* Nobody else wants this CPU. */
+	if (t)
+		keep(prev, cpu, tier);
+	else if (pending && prev && is_queued(prev))
+		scx_bpf_task_set_slice(prev, slice_of(TIER_SYSTEM));
 out:
 	/* The crate's "needed" flag was taken by asking; work it stood for may still wait. */
 	if (pending)

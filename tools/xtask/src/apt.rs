@@ -27,6 +27,9 @@ const DIRECTORIES: [&str; 8] = [
     "var/log/apt",
 ];
 
+/// apt's own user cannot write to a home directory. Signatures are still checked.
+const SANDBOX: &str = "APT::Sandbox::User=root";
+
 /// An apt configuration of its own.
 pub struct PrivateRoot {
     directory: PathBuf,
@@ -60,8 +63,7 @@ impl PrivateRoot {
             format!("Dir={root}"),
             format!("Dir::State::status={root}/var/lib/dpkg/status"),
             "APT::Architecture=amd64".to_owned(),
-            // apt's own user cannot read a home directory. Signatures are still checked.
-            "APT::Sandbox::User=root".to_owned(),
+            SANDBOX.to_owned(),
         ])
     }
 
@@ -71,9 +73,14 @@ impl PrivateRoot {
         options(&[
             format!("Dir::Etc={root}/etc/apt"),
             format!("Dir::State::lists={root}/var/lib/apt/lists"),
-            "APT::Sandbox::User=root".to_owned(),
+            SANDBOX.to_owned(),
         ])
     }
+}
+
+/// Options for the machine's own apt, downloading into the cache.
+pub fn unsandboxed() -> Vec<String> {
+    options(&[SANDBOX.to_owned()])
 }
 
 fn options(values: &[String]) -> Vec<String> {

@@ -55,7 +55,12 @@ fn source(version: &str, into: &Path) -> Result<PathBuf> {
     let package = format!("linux-source-{version}");
     let packages = into.join("packages");
     fs::create_dir(&packages)?;
-    apt::download(&[], std::slice::from_ref(&package), &packages).with_context(|| {
+    apt::download(
+        &apt::unsandboxed(),
+        std::slice::from_ref(&package),
+        &packages,
+    )
+    .with_context(|| {
         format!("no {package}: `apt-get update` as root may be due, or this release lacks it")
     })?;
     apt::unpack(&packages, into)?;
