@@ -1,6 +1,8 @@
 //! `cargo xtask test`: format, lints, unit and property tests, then guests on a real kernel.
 
 use crate::command::run;
+use crate::kernel::Kernel;
+use crate::kernel_fetch;
 use crate::vm::{self, VmOptions, console_tail};
 use crate::workspace;
 use anyhow::{Result, bail};
@@ -64,15 +66,9 @@ fn cargo(args: &[&str]) -> Result<()> {
 
 /// Builds what runs in guests.
 pub fn build_guest_programs() -> Result<()> {
-    cargo(&[
-        "build",
-        "--release",
-        "--locked",
-        "-p",
-        "scx_infera",
-        "-p",
-        "infera-load",
-    ])
+    // The whole workspace, here as in the tests: another selection unifies other features and
+    // builds the scx crates once more.
+    cargo(&["build", "--release", "--locked", "--workspace"])
 }
 
 /// Runs them; fails when one does.
@@ -90,25 +86,18 @@ pub fn main(args: &TestArgs) -> Result<()> {
             "-D",
             "warnings",
         ])?;
-        cargo(&[
-            "test",
-            "--locked",
-            "-p",
-            "infera-policy",
-            "-p",
-            "infera-bpf",
-        ])?;
+        cargo(&["test", "--locked", "-p", "infera-policy"])?;
         cargo(&[
             "test",
             "--release",
             "--locked",
-            "-p",
-            "scx_infera",
-            "-p",
-            "infera-load",
-            "-p",
-            "xtask",
+            "--workspace",
+            "--exclude",
+            "infera-policy",
         ])?;
+    }
+    if Kernel::find(&args.kernel).is_err() {
+        kernel_fetch::main(false)?;
     }
     build_guest_programs()?;
     guest_tests(args)
