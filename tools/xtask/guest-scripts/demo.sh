@@ -22,9 +22,11 @@ measure() {
 measure stock
 # The two cgroup writes that a node without us can make.
 echo 1 >$CG/batch/cpu.idle
+echo 10000 >$CG/service/cpu.weight
 sleep 1
 measure stock+idle
 echo 0 >$CG/batch/cpu.idle
+echo 100 >$CG/service/cpu.weight
 scx_infera --policy weighted --tier critical=/service --tier background=/batch >/tmp/scx.log 2>&1 &
 scx=$!
 until grep -q ' attached' /tmp/scx.log; do

@@ -13,7 +13,7 @@ const SCRIPT: &str = include_str!("../guest-scripts/demo.sh");
 /// The phases of the script, and what they are to the reader.
 const PHASES: [(&str, &str); 3] = [
     ("stock", "stock scheduler"),
-    ("stock+idle", "stock, batch cpu.idle=1"),
+    ("stock+idle", "stock, cpu.idle, weight"),
     ("infera", "scx_infera"),
 ];
 

@@ -3,6 +3,7 @@
 use crate::command::run;
 use crate::kernel::Kernel;
 use crate::kernel_fetch;
+use crate::setup;
 use crate::vm::{self, VmOptions, console_tail};
 use crate::workspace;
 use anyhow::{Result, bail};
@@ -73,6 +74,7 @@ pub fn build_guest_programs() -> Result<()> {
 
 /// Runs them; fails when one does.
 pub fn main(args: &TestArgs) -> Result<()> {
+    setup::main()?;
     if !args.guest && args.filter.is_none() {
         cargo(&["fmt", "--all", "--check"])?;
         // One profile for everything that links the scx crates: their cold build is minutes.
