@@ -67,7 +67,8 @@ pub enum Fence {
 pub struct Config {
     /// The policy's name, if the file names one.
     pub policy: Option<String>,
-    /// Most specific last wins only by depth in the tree: one pattern, one tier.
+    /// Each pattern once. Where two match one cgroup, the later rule counts; between a cgroup
+    /// and its ancestor, the cgroup's own.
     pub rules: Vec<Rule>,
     /// Per-tier parameters for the policy.
     pub tiers: TierTable,

@@ -147,6 +147,9 @@ impl Helper {
         match plan_for(&self.cpus, &config) {
             Ok(plan) => {
                 info!("configuration read again\n{plan}");
+                if config.policy != self.config.policy {
+                    warn!("the policy stays the one it was started with: start again to change it");
+                }
                 self.config = config.clone();
                 let _ = self.orders.send(Order::Configure(Box::new((config, plan))));
             }
