@@ -471,32 +471,53 @@ out:
 	return !scx_bpf_dispatch_nr_slots();
 }
 
-/* Work of the user tiers for @cpu: the scheduler that decides, pinned tasks, the run queue. */
-static bool serve_user(s32 cpu, bool pending, u64 now)
+/* Gives the CPU to the scheduler process, if it is in its queue; *@pending is then seen to. */
+static bool serve_scheduler(bool *pending)
 {
-	bool home = is_home(cpu, TIER_NORMAL), loan = may_use(cpu, TIER_NORMAL);
-	bool soon = pending && (!scx_bpf_dsq_nr_queued(RUN_DSQ) ||
-				(sched_wanted_at && time_delta(now, sched_wanted_at) >= NSEC_PER_SEC / 1000));
+	if (!*pending || !scx_bpf_dsq_move_to_local(SCHED_DSQ, 0))
+		return false;
+	*pending = false;
+	return true;
+}
 
-	if (soon && scx_bpf_dsq_move_to_local(SCHED_DSQ, 0))
+/* Work of the user tiers for @cpu: the scheduler that decides, pinned tasks, the run queue. */
+static bool serve_user(s32 cpu, bool *pending, u64 now)
+{
+	bool soon = !scx_bpf_dsq_nr_queued(RUN_DSQ) ||
+		    (sched_wanted_at && time_delta(now, sched_wanted_at) >= NSEC_PER_SEC / 1000);
+
+	if (soon && serve_scheduler(pending))
 		return true;
 	if (scx_bpf_dsq_move_to_local(cpu_to_dsq(cpu), 0))
 		return true;
-	if ((home || loan) && scx_bpf_dsq_move_to_local(RUN_DSQ, 0))
+	if (may_use(cpu, TIER_NORMAL) && scx_bpf_dsq_move_to_local(RUN_DSQ, 0))
 		return true;
-	return pending && scx_bpf_dsq_move_to_local(SCHED_DSQ, 0);
+	return serve_scheduler(pending);
+}
+
+/* Adds what @p has used since the last time to its own and its tier's account. */
+static void charge(struct task_struct *p, struct infera_task *t, s32 cpu, u64 now)
+{
+	u32 tier = is_usersched_task(p) ? TIER_SYSTEM : task_tier(p, t);
+	u64 used = t->run_at ? time_delta(now, t->run_at) : 0;
+
+	t->run_at = now;
+	t->ran += used;
+	infera_cpu_time[cpu & (MAX_CPUS - 1)][tier & (TIER_SLOTS - 1)] += used;
 }
 
 /*
  * Lets @prev go on for another slice, if it still wants to and may be on @cpu. At a slice's
  * end it is in no queue yet, so it must be weighed against the queues here.
  */
-static bool keep(struct task_struct *prev, s32 cpu, u32 tier)
+static bool keep(struct task_struct *prev, struct infera_task *t, s32 cpu, u32 tier, u64 now)
 {
 	/* Never NULL here, which 7.2's verifier does not see. */
 	if (!prev || (!is_pinned(prev) && !may_use(cpu, tier)))
 		return false;
 	scx_bpf_task_set_slice(prev, slice_of(tier));
+	/* It may go on like this for minutes: its account must not wait until it stops. */
+	charge(prev, t, cpu, now);
 	return true;
 }
 
@@ -528,14 +549,11 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 	if (!waiting)
 		c->user_at = now;
 	if (waiting && home && sched_wanted_at &&
-	    time_delta(now, sched_wanted_at) >= infera_sched_bound_ns &&
-	    scx_bpf_dsq_move_to_local(SCHED_DSQ, 0)) {
-		pending = false;
+	    time_delta(now, sched_wanted_at) >= infera_sched_bound_ns && serve_scheduler(&pending))
 		goto out;
-	}
 	if (waiting && time_delta(now, c->user_at) >= infera_user_bound_ns) {
 		c->guaranteed = 1;
-		if (serve_user(cpu, pending, now)) {
+		if (serve_user(cpu, &pending, now)) {
 			infera_guaranteed[cpu & (MAX_CPUS - 1)]++;
 			goto out;
 		}
@@ -559,21 +577,24 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 	}
 	if (may_use(cpu, TIER_CRITICAL) && scx_bpf_dsq_move_to_local(TIER_DSQ(TIER_CRITICAL), 0))
 		goto out;
-	if (t && tier == TIER_CRITICAL && keep(prev, cpu, tier))
+	if (t && tier == TIER_CRITICAL && keep(prev, t, cpu, tier, now))
 		goto out;
 	if (may_use(cpu, TIER_HIGH) && scx_bpf_dsq_move_to_local(TIER_DSQ(TIER_HIGH), 0))
 		goto out;
-	if (t && tier <= TIER_HIGH && keep(prev, cpu, tier))
+	if (t && tier <= TIER_HIGH && keep(prev, t, cpu, tier, now))
 		goto out;
-	if (serve_user(cpu, pending, now))
+	if (serve_user(cpu, &pending, now))
 		goto out;
 	/* Nobody else wants this CPU. */
 	if (t)
-		keep(prev, cpu, tier);
-	else if (pending && prev && is_queued(prev))
+		keep(prev, t, cpu, tier, now);
+	else if (pending && prev && is_queued(prev)) {
+		/* The scheduler itself, with work left. */
 		scx_bpf_task_set_slice(prev, slice_of(TIER_SYSTEM));
+		pending = false;
+	}
 out:
-	/* The crate's "needed" flag was taken by asking; work it stood for may still wait. */
+	/* Asking took the crate's "needed" flag; put it back while nobody has seen to the work. */
 	if (pending)
 		set_usersched_needed();
 	infera_run_depth = scx_bpf_dsq_nr_queued(RUN_DSQ);
@@ -640,16 +661,12 @@ void BPF_STRUCT_OPS(infera_stopping, struct task_struct *p, bool runnable)
 	s32 cpu = scx_bpf_task_cpu(p);
 	struct cpu_ctx *c = lookup_cpu(cpu);
 	struct infera_task *t = lookup_task(p);
-	u64 used;
 
 	rustland_stopping(p, runnable);
 	if (!c || !t)
 		return;
 	c->guaranteed = 0;
-	used = time_delta(scx_bpf_now(), t->run_at);
-	t->ran += used;
-	infera_cpu_time[cpu & (MAX_CPUS - 1)]
-		       [is_usersched_task(p) ? TIER_SYSTEM : task_tier(p, t) & (TIER_SLOTS - 1)] += used;
+	charge(p, t, cpu, scx_bpf_now());
 	/*
 	 * A helper thread of the scheduler ran: it may have left something for the main
 	 * thread, such as a request to stop; on SIGKILL this is what lets the process die.
