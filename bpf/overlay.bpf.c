@@ -58,6 +58,7 @@ volatile u64 infera_high_bound_ns;		/* High goes before Critical after this long
 volatile u64 infera_sched_bound_ns;		/* the scheduler goes before everything after this long */
 volatile u32 infera_default_tier;		/* tier of a task whose cgroups no rule names */
 volatile u32 infera_table_gen;			/* counted up after a change of infera_cgroups */
+volatile u32 infera_sched_idle;			/* the loop yields because it has nothing left to do */
 
 /*
  * cgroup id -> tier, for the cgroups that a rule names. User space writes it (and removes
@@ -385,13 +386,37 @@ static void enqueue_protected(struct task_struct *p, u32 tier, s32 prev_cpu, u64
 		scx_bpf_kick_cpu(cpu, SCX_KICK_PREEMPT);
 }
 
+/*
+ * The scheduler process left its CPU. The crate lets it run again when there are messages
+ * for it, which is right after it yielded; but when it slept, or was interrupted, it has
+ * something to go on with: attaching alone sleeps several times, locking its memory.
+ */
+static void enqueue_scheduler(struct task_struct *p, s32 prev_cpu, u64 enq_flags)
+{
+	s32 cpu;
+
+	rustland_enqueue(p, enq_flags);
+	if (infera_sched_idle && !(enq_flags & SCX_ENQ_WAKEUP))
+		return;
+	set_usersched_needed();
+	if (!sched_wanted_at)
+		sched_wanted_at = scx_bpf_now();
+	cpu = pick_idle(p, prev_cpu, TIER_SYSTEM);
+	if (cpu >= 0)
+		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
+}
+
 void BPF_STRUCT_OPS(infera_enqueue, struct task_struct *p, u64 enq_flags)
 {
 	s32 prev_cpu = scx_bpf_task_cpu(p), cpu;
 	struct infera_task *t = lookup_task(p);
 	u32 tier;
 
-	if (is_usersched_task(p) || !t) {
+	if (is_usersched_task(p)) {
+		enqueue_scheduler(p, prev_cpu, enq_flags);
+		return;
+	}
+	if (!t) {
 		rustland_enqueue(p, enq_flags);
 		return;
 	}
@@ -401,12 +426,13 @@ void BPF_STRUCT_OPS(infera_enqueue, struct task_struct *p, u64 enq_flags)
 		return;
 	}
 	queue_to_user(p, t, tier, prev_cpu, enq_flags);
-	/* An idle CPU that may run it fetches the scheduler, and then the task. */
-	if (enq_flags & SCX_ENQ_WAKEUP) {
-		cpu = is_pinned(p) ? prev_cpu : pick_idle(p, prev_cpu, tier);
-		if (cpu >= 0)
-			scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
-	}
+	/*
+	 * An idle CPU that may run it fetches the scheduler, and then the task. Not only on
+	 * a wakeup: at attach every runnable task comes here while other CPUs idle.
+	 */
+	cpu = is_pinned(p) ? prev_cpu : pick_idle(p, prev_cpu, tier);
+	if (cpu >= 0)
+		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
 }
 
 /* Whether some CPU that @p may use takes decided work. */

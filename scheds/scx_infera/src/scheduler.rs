@@ -93,14 +93,14 @@ impl<'cb> Scheduler<'cb> {
         Ok(MapHandle::try_from(&self.bpf.skel.maps.infera_cgroups)?)
     }
 
+    /// The overlay's tables and counters: shared memory, no system call.
+    fn bss(&mut self) -> &mut crate::bpf_skel::types::bss {
+        let data = self.bpf.skel.maps.bss_data.as_mut();
+        data.expect("the overlay has a .bss")
+    }
+
     fn write_tables(&mut self, config: &Config, plan: &Plan) {
-        let bss = self
-            .bpf
-            .skel
-            .maps
-            .bss_data
-            .as_mut()
-            .expect("the overlay has a .bss");
+        let bss = self.bss();
         for tier in Tier::ALL {
             bss.infera_slice_ns[tier.index()] = config.tiers.get(tier).slice.0;
         }
@@ -117,13 +117,7 @@ impl<'cb> Scheduler<'cb> {
         loop {
             match self.orders.try_recv() {
                 Ok(Order::Reclassify) => {
-                    let bss = self
-                        .bpf
-                        .skel
-                        .maps
-                        .bss_data
-                        .as_mut()
-                        .expect("the overlay has a .bss");
+                    let bss = self.bss();
                     bss.infera_table_gen = bss.infera_table_gen.wrapping_add(1);
                 }
                 Ok(Order::Configure(order)) => {
@@ -199,6 +193,10 @@ impl<'cb> Scheduler<'cb> {
         }
     }
 
+    fn set_idle(&mut self, idle: bool) {
+        self.bss().infera_sched_idle = u32::from(idle);
+    }
+
     /// One round.
     fn round(&mut self) {
         let now = now();
@@ -207,14 +205,7 @@ impl<'cb> Scheduler<'cb> {
         }
         // Decisions are kept fresh: no more ahead of the CPUs than half of them can take,
         // and always one, so that a task only some CPUs may run holds up nobody else.
-        let ahead = self
-            .bpf
-            .skel
-            .maps
-            .bss_data
-            .as_ref()
-            .expect("the overlay has a .bss")
-            .infera_run_depth;
+        let ahead = self.bss().infera_run_depth;
         let room = (self.cpus.len() as u64)
             .div_ceil(2)
             .saturating_sub(ahead)
@@ -229,7 +220,10 @@ impl<'cb> Scheduler<'cb> {
             }
         }
         let waiting = self.policy.len() + usize::from(self.held.is_some());
+        // Tells a yield with nothing left to do from being interrupted with work in hand.
+        self.set_idle(true);
         self.bpf.notify_complete(waiting as u64);
+        self.set_idle(false);
     }
 
     /// Schedules until asked to stop or detached.
