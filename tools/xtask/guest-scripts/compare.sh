@@ -1,18 +1,15 @@
-# The comparison of DESIGN: 16 hogs against one sleeper, and against a burst, in one boot.
-# Prints "SCHEDULER LOAD JSON" lines.
+# 16 hogs against one sleeper, and against a burst, under several schedulers in one boot.
+# Prints "PHASE JSON" lines; compare.rs judges them.
 CG=/sys/fs/cgroup
-MS=${MS:-6000}
 mkdir $CG/load $CG/hogs
-burst() { infera-load burst --cgroup $CG/load --duration-ms $MS; }
+burst() { infera-load burst --cgroup $CG/load --duration-ms $MS --seed $SEED; }
 wake() { infera-load wake --cgroup $CG/load --duration-ms $MS; }
 units() { infera-load progress /tmp/progress | sed 's/.*"units"://; s/[^0-9].*//'; }
 both() {
-	a=$(units)
-	echo "$1 wake $(wake)"
-	b=$(units)
-	echo "$1 burst $(burst)"
-	c=$(units)
-	echo "$1 hogs wake $((b - a)) burst $((c - b))"
+	before=$(units)
+	echo "$1 $(wake)"
+	echo "$1 $(burst)"
+	echo "$1 {\"kind\":\"hogs\",\"units\":$(($(units) - before))}"
 }
 infera() {
 	name=$1; shift
@@ -23,15 +20,15 @@ infera() {
 		usleep 200000
 	done
 	usleep 500000
-	echo "$name attached $(cat /sys/kernel/sched_ext/root/ops)"
+	echo "$name attached: $(cat /sys/kernel/sched_ext/root/ops)"
 	both "$name"
-	[ "$(cat /sys/kernel/sched_ext/state)" = enabled ] || { echo "$name is gone"; cat /tmp/scx.log; }
+	[ "$(cat /sys/kernel/sched_ext/state)" = enabled ] || { echo "$name is gone"; cat /tmp/scx.log; exit 1; }
 	kill -INT $scx
 	wait $scx
 	usleep 500000
 }
-echo "idle wake $(wake)"
-echo "idle burst $(burst)"
+echo "idle $(wake)"
+echo "idle $(burst)"
 infera-load hogs --cgroup $CG/hogs --count 16 --progress /tmp/progress >/dev/null &
 sleep 1
 both eevdf-equal
@@ -41,5 +38,5 @@ usleep 500000
 both eevdf-idle
 echo 0 >$CG/hogs/cpu.idle
 echo 100 >$CG/load/cpu.weight
-infera infera-critical-background --policy ${POLICY:-weighted} --tier critical=/load --tier background=/hogs
-infera infera-high-normal --policy ${POLICY:-weighted} --tier high=/load --tier normal=/hogs
+infera critical --policy $POLICY --tier critical=/load --tier background=/hogs
+infera high --policy $POLICY --tier high=/load --tier normal=/hogs

@@ -1,11 +1,11 @@
 //! `cargo xtask demo`: a latency-critical service beside batch work, under the stock
 //! scheduler and under ours, in one boot.
 
+use crate::rows::Rows;
 use crate::test::build_guest_programs;
 use crate::vm::{self, VmOptions, console_tail};
 use crate::{kernel_fetch, setup};
 use anyhow::{Result, bail};
-use serde_json::Value;
 use std::time::Duration;
 
 const SCRIPT: &str = include_str!("../guest-scripts/demo.sh");
@@ -39,23 +39,8 @@ pub fn main() -> Result<()> {
 
 /// Makes the table from the script's `PHASE JSON` lines.
 fn table(output: &str) -> String {
-    let rows: Vec<(&str, Value)> = output
-        .lines()
-        .filter_map(|line| line.split_once(' '))
-        .filter_map(|(phase, json)| Some((phase, serde_json::from_str(json).ok()?)))
-        .collect();
-    let find = |phase: &str, kind: &str| {
-        rows.iter()
-            .find(|(name, value)| *name == phase && value["kind"] == kind)
-            .map(|(_, value)| value)
-    };
-    let latency = |value: Option<&Value>| match value {
-        Some(value) => ["p50_us", "p99_us", "p999_us"]
-            .map(|key| format!("{:.0}", value[key].as_f64().unwrap_or(f64::NAN)))
-            .join(" / "),
-        None => "-".to_owned(),
-    };
-    let batch = |phase| find(phase, "batch").and_then(|value| value["units"].as_f64());
+    let rows = Rows::parse(output);
+    let batch = |phase| rows.get(phase, "batch", "units");
     let base = batch("stock").unwrap_or(f64::NAN);
     let mut text = format!(
         "\n{:<25}{:>26}{:>26}{:>10}\n{:<25}{:>26}{:>26}{:>10}\n",
@@ -75,8 +60,8 @@ fn table(output: &str) -> String {
         );
         text += &format!(
             "{title:<25}{:>26}{:>26}{share:>10}\n",
-            latency(find(phase, "memcached")),
-            latency(find(phase, "wake")),
+            rows.percentiles(phase, "memcached"),
+            rows.percentiles(phase, "wake"),
         );
     }
     text +=

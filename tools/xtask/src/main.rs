@@ -3,6 +3,7 @@
 mod apt;
 mod cache;
 mod command;
+mod compare;
 mod demo;
 mod fragments;
 mod hash;
@@ -13,6 +14,7 @@ mod kernel_check;
 mod kernel_fetch;
 mod kvm;
 mod newc;
+mod rows;
 mod setup;
 mod test;
 mod vm;
@@ -49,6 +51,8 @@ enum Task {
     Test(test::TestArgs),
     /// Show what the scheduler does.
     Demo,
+    /// Compare with the stock scheduler in exact time; fails where a promised ratio is missed.
+    Compare(compare::CompareArgs),
 }
 
 #[derive(Subcommand)]
@@ -156,6 +160,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Vm(VmTask::Run(arguments)) => return vm_run(arguments),
         Task::Test(arguments) => test::main(&arguments)?,
         Task::Demo => demo::main()?,
+        Task::Compare(arguments) => compare::main(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)
 }
