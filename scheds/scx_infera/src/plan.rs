@@ -38,6 +38,8 @@ pub struct Plan {
     pub reasons: Vec<String>,
     /// Physical cores.
     pub cores: usize,
+    /// Last-level caches.
+    pub llcs: usize,
 }
 
 impl Plan {
@@ -66,6 +68,7 @@ impl Plan {
             fence,
             reasons,
             cores,
+            llcs: topology.llcs.len(),
         }
     }
 }
@@ -81,7 +84,8 @@ fn choose_fence(topology: &Topology, config: &Config, reasons: &mut Vec<String>)
                 );
                 return CpuSet::new();
             }
-            // The last cores: CPU 0's takes more interrupts than any other.
+            // The last cores: CPU 0's takes more interrupts than any other. Those of an
+            // LLC stand together, so that the fence shares caches as far as it can.
             Fence::Cores(count) => cores.iter().rev().take(*count).collect(),
             Fence::Cpus(cpus) => {
                 let whole: Vec<&CpuSet> =
@@ -119,16 +123,25 @@ fn choose_fence(topology: &Topology, config: &Config, reasons: &mut Vec<String>)
         ));
         return CpuSet::new();
     }
-    chosen.into_iter().flatten().copied().collect()
+    let fence = chosen.into_iter().flatten().copied().collect();
+    let llcs = topology.llcs_of(&fence);
+    if llcs > 1 {
+        reasons.push(format!(
+            "the fence of critical spans {llcs} LLCs: its threads do not share one cache"
+        ));
+    }
+    fence
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "plan: {} CPUs on {} physical cores",
+            "plan: {} CPUs on {} physical cores in {} LLC{}",
             self.cpus.len(),
-            self.cores
+            self.cores,
+            self.llcs,
+            if self.llcs == 1 { "" } else { "s" },
         )?;
         if !self.fence.is_empty() {
             let loans = if self.cpus.iter().any(|cpu| cpu.loan != 0) {
@@ -161,6 +174,7 @@ mod tests {
             cores: (0..cores)
                 .map(|core| (0..threads).map(|thread| core + thread * cores).collect())
                 .collect(),
+            llcs: vec![(0..cores * threads).collect()],
         }
     }
 
@@ -181,6 +195,24 @@ mod tests {
         assert_eq!(plan.cpus[3].home, bit(Tier::System) | bit(Tier::Critical));
         assert_eq!(plan.cpus[0].home & bit(Tier::Critical), 0);
         assert_ne!(plan.cpus[3].loan & bit(Tier::Background), 0);
+    }
+
+    #[test]
+    fn a_fence_that_outgrows_an_llc_says_so() {
+        let mut topology = topology(4, 1);
+        topology.llcs = vec![CpuSet::from([0, 1]), CpuSet::from([2, 3])];
+        let plan = |count| {
+            let fence = Fence::Cores(count);
+            let config = Config {
+                fence,
+                ..Config::default()
+            };
+            Plan::new(&topology, &config)
+        };
+        assert_eq!(plan(2).fence, CpuSet::from([2, 3]));
+        assert!(plan(2).reasons.is_empty());
+        assert_eq!(plan(3).reasons.len(), 1);
+        assert!(plan(3).reasons[0].contains("spans 2 LLCs"));
     }
 
     #[test]

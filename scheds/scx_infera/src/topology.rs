@@ -1,4 +1,5 @@
-//! Which CPUs a node has and which of them share a core, read from sysfs.
+//! Which CPUs a node has, and which of them share a core or a last-level cache (LLC), read
+//! from sysfs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -59,11 +60,13 @@ pub fn format_cpu_list(set: &CpuSet) -> String {
         .join(",")
 }
 
-/// The online CPUs, grouped into physical cores.
+/// The online CPUs, grouped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topology {
-    /// Each physical core's CPUs, in order of its first CPU.
+    /// Each physical core's CPUs, the cores of an LLC together.
     pub cores: Vec<CpuSet>,
+    /// Each LLC's CPUs, in order of its first CPU; one of all CPUs where sysfs tells of none.
+    pub llcs: Vec<CpuSet>,
 }
 
 impl Topology {
@@ -75,26 +78,52 @@ impl Topology {
         };
         let online = parse_cpu_list(&read(sys.join("online"))?)?;
         let mut cores = BTreeMap::new();
+        let mut llcs = BTreeMap::new();
         for &cpu in &online {
+            let dir = sys.join(format!("cpu{cpu}"));
             // Absent where the kernel has no SMT: every CPU is a core.
-            let path = sys.join(format!("cpu{cpu}/topology/thread_siblings_list"));
-            let siblings = match fs::read_to_string(path) {
+            let siblings = match fs::read_to_string(dir.join("topology/thread_siblings_list")) {
                 Ok(text) => parse_cpu_list(&text)?,
                 Err(_) => CpuSet::from([cpu]),
             };
-            let siblings: CpuSet = siblings.intersection(&online).copied().collect();
-            let first = siblings.first().copied().unwrap_or(cpu);
-            cores.entry(first).or_insert(siblings);
+            let sharing = match shared_by_llc(&dir.join("cache")) {
+                Some(text) => parse_cpu_list(&text)?,
+                None => online.clone(),
+            };
+            for (groups, members) in [(&mut cores, siblings), (&mut llcs, sharing)] {
+                let members: CpuSet = members.intersection(&online).copied().collect();
+                let first = members.first().copied().unwrap_or(cpu);
+                groups.entry(first).or_insert(members);
+            }
         }
-        Ok(Topology {
-            cores: cores.into_values().collect(),
-        })
+        let llcs: Vec<CpuSet> = llcs.into_values().collect();
+        let mut cores: Vec<CpuSet> = cores.into_values().collect();
+        // Stable: within an LLC they stay in order of their first CPUs.
+        cores.sort_by_key(|core| llcs.iter().position(|llc| !llc.is_disjoint(core)));
+        Ok(Topology { cores, llcs })
+    }
+
+    /// How many LLCs some CPUs are spread over.
+    pub fn llcs_of(&self, cpus: &CpuSet) -> usize {
+        let touched = |llc: &&CpuSet| !llc.is_disjoint(cpus);
+        self.llcs.iter().filter(touched).count()
     }
 
     /// Every online CPU.
     pub fn cpus(&self) -> CpuSet {
         self.cores.iter().flatten().copied().collect()
     }
+}
+
+/// The CPU list of the highest cache level below a CPU's `cache` directory.
+fn shared_by_llc(dir: &Path) -> Option<String> {
+    let level = |index: &PathBuf| {
+        let text = fs::read_to_string(index.join("level")).ok()?;
+        text.trim().parse::<u32>().ok()
+    };
+    let entries = fs::read_dir(dir).ok()?.flatten().map(|entry| entry.path());
+    let last = entries.max_by_key(level)?;
+    fs::read_to_string(last.join("shared_cpu_list")).ok()
 }
 
 #[cfg(test)]
@@ -126,5 +155,29 @@ mod tests {
         }
         let topology = Topology::read(dir.path()).unwrap();
         assert_eq!(topology.cores, [CpuSet::from([0, 2]), CpuSet::from([1, 3])]);
+        assert_eq!(topology.llcs, [CpuSet::from([0, 1, 2, 3])]);
+    }
+
+    #[test]
+    fn the_highest_cache_level_makes_llcs() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("online"), "0-3\n").unwrap();
+        for cpu in 0..4 {
+            for (index, level, shared) in [
+                (0, 1, cpu.to_string()),
+                (3, 3, format!("{},{}", cpu % 2, cpu % 2 + 2)),
+                (2, 2, cpu.to_string()),
+            ] {
+                let at = dir.path().join(format!("cpu{cpu}/cache/index{index}"));
+                fs::create_dir_all(&at).unwrap();
+                fs::write(at.join("level"), format!("{level}\n")).unwrap();
+                fs::write(at.join("shared_cpu_list"), format!("{shared}\n")).unwrap();
+            }
+        }
+        let topology = Topology::read(dir.path()).unwrap();
+        assert_eq!(topology.llcs, [CpuSet::from([0, 2]), CpuSet::from([1, 3])]);
+        assert_eq!(topology.cores, [0, 2, 1, 3].map(|cpu| CpuSet::from([cpu])));
+        assert_eq!(topology.llcs_of(&CpuSet::from([1, 3])), 1);
+        assert_eq!(topology.llcs_of(&CpuSet::from([2, 3])), 2);
     }
 }
