@@ -77,6 +77,8 @@ volatile u64 infera_cpu_time[MAX_CPUS][TIER_SLOTS];		/* ns on CPU */
 volatile u64 infera_paths[MAX_CPUS][TIER_SLOTS][PATH_SLOTS];	/* enum infera_path */
 volatile u64 infera_guaranteed[MAX_CPUS];			/* turns given by a wait bound */
 volatile u64 infera_run_depth;	/* decided tasks that no CPU has taken yet */
+volatile u64 infera_waited[TIER_SLOTS];	/* ns that each tier's first in line has waited, when measured */
+volatile u64 infera_unseen;	/* ns that the scheduler process has had work it has not seen, when measured */
 
 /* What a CPU does now. */
 struct cpu_ctx {
@@ -96,6 +98,7 @@ struct infera_task {
 	u32 gen;	/* and the table generation */
 	u32 tier;
 	u64 woke_at;	/* wakeup that has not run yet, 0: none */
+	u64 queued_at;	/* since when it has waited in a queue here or in user space */
 	u64 run_at;
 	u64 ran;	/* CPU time that user space has not been told of */
 };
@@ -328,6 +331,7 @@ static void queue_to_user(struct task_struct *p, struct infera_task *t, u32 tier
 		count_path(bpf_get_smp_processor_id(), tier, PATH_FULL);
 		return;
 	}
+	t->queued_at = scx_bpf_now();
 	get_task_info(msg, p, tctx, enq_flags, prev_cpu);
 	/* The message has no field for it: the tier travels above the weight (1..10000). */
 	msg->weight |= (u64)tier << 32;
@@ -341,13 +345,15 @@ static void queue_to_user(struct task_struct *p, struct infera_task *t, u32 tier
 }
 
 /* A task of a tier that the kernel side serves. */
-static void enqueue_protected(struct task_struct *p, u32 tier, s32 prev_cpu, u64 enq_flags)
+static void enqueue_protected(struct task_struct *p, struct infera_task *t, u32 tier,
+			      s32 prev_cpu, u64 enq_flags)
 {
 	bool woken = enq_flags & SCX_ENQ_WAKEUP, pinned = is_pinned(p);
 	struct cpu_ctx *c = lookup_cpu(prev_cpu);
 	u64 slice = slice_of(tier);
 	s32 cpu = NO_CPU;
 
+	t->queued_at = scx_bpf_now();
 	if (pinned) {
 		if (woken && scx_bpf_test_and_clear_cpu_idle(prev_cpu)) {
 			claim(prev_cpu, tier);
@@ -422,7 +428,7 @@ void BPF_STRUCT_OPS(infera_enqueue, struct task_struct *p, u64 enq_flags)
 	}
 	tier = task_tier(p, t);
 	if (tier < TIER_NORMAL) {
-		enqueue_protected(p, tier, prev_cpu, enq_flags);
+		enqueue_protected(p, t, tier, prev_cpu, enq_flags);
 		return;
 	}
 	queue_to_user(p, t, tier, prev_cpu, enq_flags);
@@ -742,6 +748,51 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(infera_init)
 	infera_high_bound_ns = 50 * (NSEC_PER_SEC / 1000);
 	infera_sched_bound_ns = 5 * (NSEC_PER_SEC / 1000);
 	return scx_bpf_create_dsq(RUN_DSQ, -1);
+}
+
+/* How long the tasks of a queue have waited: its first ones, which are its oldest. */
+static void measure_queue(u64 dsq, u64 now)
+{
+	struct task_struct *p;
+	u32 seen = 0;
+
+	bpf_for_each(scx_dsq, p, dsq, 0) {
+		struct infera_task *t = lookup_task(p);
+
+		if (t && t->queued_at) {
+			u64 waited = time_delta(now, t->queued_at);
+			volatile u64 *longest = &infera_waited[t->tier & (TIER_SLOTS - 1)];
+
+			if (waited > *longest)
+				*longest = waited;
+		}
+		/* Decided work is a few tasks, of several tiers; in the others all are of one. */
+		if (++seen >= MEASURED)
+			break;
+	}
+}
+
+/*
+ * Called by user space, from a thread that does not wait for the loop: fills infera_waited
+ * and infera_unseen. What is in the policy's hands is user space's own to measure.
+ */
+SEC("syscall")
+int infera_measure(void *ctx)
+{
+	u64 now = scx_bpf_now(), wanted = sched_wanted_at;
+	int i;
+
+	bpf_for(i, 0, TIER_SLOTS)
+		infera_waited[i] = 0;
+	infera_unseen = wanted ? time_delta(now, wanted) : 0;
+	bpf_rcu_read_lock();
+	bpf_for(i, 0, TIER_NORMAL)
+		measure_queue(TIER_DSQ(i), now);
+	measure_queue(RUN_DSQ, now);
+	bpf_for(i, 0, nr_cpu_ids)
+		measure_queue(cpu_to_dsq(i), now);
+	bpf_rcu_read_unlock();
+	return 0;
 }
 
 void BPF_STRUCT_OPS(infera_exit, struct scx_exit_info *ei)
