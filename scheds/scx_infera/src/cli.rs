@@ -29,6 +29,14 @@ pub struct Args {
     #[arg(long, value_name = "SEC", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub stats: Option<u64>,
 
+    /// Prints the statistics of a running scx_infera every SEC seconds, attaches nothing.
+    #[arg(long, value_name = "SEC", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub monitor: Option<u64>,
+
+    /// Describes every statistic, as --monitor and the socket give them, and exits.
+    #[arg(long)]
+    pub help_stats: bool,
+
     /// Lists the policies and exits.
     #[arg(long)]
     pub list_policies: bool,

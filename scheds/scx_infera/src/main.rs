@@ -11,7 +11,9 @@ mod cli;
 mod config;
 mod exit_code;
 mod kernel;
+mod monitor;
 mod plan;
+mod report;
 mod scheduler;
 mod stats;
 mod topology;
@@ -22,7 +24,8 @@ use cli::Args;
 use crossbeam::channel::bounded;
 use exit_code::{Refusal, Status};
 use infera_policy::{REGISTRY, find, names};
-use log::info;
+use log::{info, warn};
+use report::{Meter, SOCKET};
 use simplelog::{ColorChoice, ConfigBuilder, LevelFilter, TermLogger, TerminalMode};
 use std::mem::MaybeUninit;
 use std::path::Path;
@@ -97,6 +100,15 @@ fn run(args: Args) -> Result<Status, Refusal> {
     if args.check {
         return Ok(print_check());
     }
+    let internal = |error: anyhow::Error| Refusal::new(Status::Internal, format!("{error:#}"));
+    if args.help_stats {
+        report::describe(&mut std::io::stdout()).map_err(internal)?;
+        return Ok(Status::Done);
+    }
+    if let Some(seconds) = args.monitor {
+        monitor::monitor(Path::new(SOCKET), Duration::from_secs(seconds))?;
+        return Ok(Status::Done);
+    }
     let source = Source {
         file: args.config,
         rules: args.tiers,
@@ -129,35 +141,36 @@ fn run(args: Args) -> Result<Status, Refusal> {
         check.outcome?;
     }
 
-    let internal = |error: anyhow::Error| Refusal::new(Status::Internal, format!("{error:#}"));
     let (orders_in, orders) = bounded(16);
-    let (reports, reports_out) = bounded(1);
     let (handle_in, handle) = bounded(1);
     let helper = Helper {
         attached: handle,
-        orders: orders_in,
-        reports: reports_out,
+        orders: orders_in.clone(),
         source,
         config: config.clone(),
-        stats: args.stats.map(Duration::from_secs),
         root: CGROUP_ROOT.into(),
         cpus: SYS_CPUS.into(),
     };
-    std::thread::Builder::new()
-        .name("infera-watch".into())
-        .spawn(move || helper.run())
-        .map_err(|error| internal(error.into()))?;
+    start("infera-watch", move || helper.run())?;
+    if let Some(seconds) = args.stats {
+        let meter = Meter::new(orders_in.clone());
+        start("infera-stats", move || {
+            report::print(meter, Duration::from_secs(seconds))
+        })?;
+    }
+    // It makes a thread for each client, later: from its own threads, which may.
+    let _server = report::serve(Path::new(SOCKET), orders_in)
+        .inspect_err(|error| warn!("no statistics for --monitor: {error:#}"));
 
     let policy = (entry.build)(&config.tiers);
     let mut object = MaybeUninit::uninit();
-    let channels = (orders, reports);
     let mut scheduler = scheduler::Scheduler::attach(
         &mut object,
         policy,
         &config,
         &plan,
         args.exit_dump_len,
-        channels,
+        orders,
     )
     .map_err(internal)?;
     take_hangup();
@@ -176,6 +189,15 @@ fn run(args: Args) -> Result<Status, Refusal> {
         }
         error => Err(eject(error)),
     }
+}
+
+/// Starts a helper thread: only possible before attaching.
+fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Refusal> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(run)
+        .map(drop)
+        .map_err(|error| Refusal::new(Status::Internal, format!("cannot start {name}: {error}")))
 }
 
 fn eject(outcome: anyhow::Result<()>) -> Refusal {

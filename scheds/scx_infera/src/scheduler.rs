@@ -6,10 +6,10 @@
 use crate::bpf::{BpfScheduler, DispatchedTask, QueuedTask, RL_CPU_ANY};
 use crate::config::Config;
 use crate::plan::Plan;
-use crate::stats::Stats;
+use crate::stats::Counters;
 use crate::watch::Order;
 use anyhow::{Context, Result};
-use crossbeam::channel::{Receiver, Sender, TryRecvError};
+use crossbeam::channel::{Receiver, TryRecvError};
 use infera_bpf::{LAT_BUCKETS, Path, unpack_weight};
 use infera_policy::{Decision, Nanos, Policy, TaskView, Tier};
 use libbpf_rs::{MapHandle, OpenObject};
@@ -20,7 +20,7 @@ pub struct Scheduler<'cb> {
     bpf: BpfScheduler<'cb>,
     policy: Box<dyn Policy>,
     orders: Receiver<Order>,
-    reports: Sender<Box<Stats>>,
+    attached: Nanos,
     cpus: Vec<usize>,
     /// A decision that the ring had no room for.
     held: Option<Decision>,
@@ -61,7 +61,7 @@ impl<'cb> Scheduler<'cb> {
         config: &Config,
         plan: &Plan,
         exit_dump_len: u32,
-        channels: (Receiver<Order>, Sender<Box<Stats>>),
+        orders: Receiver<Order>,
     ) -> Result<Self> {
         let slice = config.tiers.get(Tier::Normal).slice.0;
         let bpf = BpfScheduler::init(
@@ -79,8 +79,8 @@ impl<'cb> Scheduler<'cb> {
         let mut scheduler = Scheduler {
             bpf,
             policy,
-            orders: channels.0,
-            reports: channels.1,
+            orders,
+            attached: now(),
             cpus: plan.cpus.iter().map(|cpu| cpu.cpu).collect(),
             held: None,
         };
@@ -125,9 +125,9 @@ impl<'cb> Scheduler<'cb> {
                     self.policy.configure(&config.tiers);
                     self.write_tables(&config, &plan);
                 }
-                Ok(Order::Report) => {
-                    let stats = Box::new(self.stats());
-                    let _ = self.reports.try_send(stats);
+                Ok(Order::Report(reply)) => {
+                    // One slot for one answer, allocated by the reader: nothing to wait for here.
+                    let _ = reply.try_send(self.counters());
                 }
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
             }
@@ -135,7 +135,7 @@ impl<'cb> Scheduler<'cb> {
     }
 
     /// The figures since attach.
-    pub fn stats(&self) -> Stats {
+    fn counters(&self) -> Counters {
         let bss = self
             .bpf
             .skel
@@ -143,10 +143,10 @@ impl<'cb> Scheduler<'cb> {
             .bss_data
             .as_ref()
             .expect("the overlay has a .bss");
-        let mut stats = Stats::ZERO;
+        let mut counters = Counters::zero(self.attached, now());
         for &cpu in &self.cpus {
             for tier in 0..Tier::COUNT {
-                let row = &mut stats.tiers[tier];
+                let row = &mut counters.tiers[tier];
                 row.cpu_ns += bss.infera_cpu_time[cpu][tier];
                 for path in Path::ALL {
                     row.paths[path as usize] += bss.infera_paths[cpu][tier][path as usize];
@@ -155,12 +155,12 @@ impl<'cb> Scheduler<'cb> {
                     row.latency[bucket] += bss.infera_latency[cpu][tier][bucket];
                 }
             }
-            stats.guaranteed += bss.infera_guaranteed[cpu];
+            counters.guaranteed += bss.infera_guaranteed[cpu];
         }
-        stats.cancelled = bss.nr_cancel_dispatches;
-        stats.congested = bss.nr_sched_congested;
-        stats.waiting = self.policy.len() as u64;
-        stats
+        counters.cancelled = bss.nr_cancel_dispatches;
+        counters.congested = bss.nr_sched_congested;
+        counters.waiting = self.policy.len() as u64;
+        counters
     }
 
     /// Sends a decision; `false` when the ring is full.

@@ -1,12 +1,16 @@
-//! Statistics: read from the overlay's counters by the loop, printed by a helper thread.
+//! Statistics: counters as the loop reads them from the overlay, and what happened between
+//! two readings.
 
 use infera_bpf::{LAT_BUCKETS, Path};
-use infera_policy::Tier;
-use std::fmt::Write as _;
+use infera_policy::{Nanos, Tier};
+use scx_stats_derive::{Stats, stat_doc};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
 
-/// Figures of one tier since attach.
+/// Counters of one tier since attach.
 #[derive(Clone, Copy, Debug)]
-pub struct TierStats {
+pub struct TierCounters {
     /// Nanoseconds on CPU.
     pub cpu_ns: u64,
     /// How its tasks got to their CPUs, by [`Path`].
@@ -15,11 +19,15 @@ pub struct TierStats {
     pub latency: [u64; LAT_BUCKETS],
 }
 
-/// Figures since attach.
+/// Counters since attach.
 #[derive(Clone, Debug)]
-pub struct Stats {
+pub struct Counters {
+    /// When they began to count, on the monotonic clock.
+    pub attached: Nanos,
+    /// When they were read.
+    pub at: Nanos,
     /// Indexed by tier.
-    pub tiers: [TierStats; Tier::COUNT],
+    pub tiers: [TierCounters; Tier::COUNT],
     /// Turns given to a lower tier because its wait bound was reached.
     pub guaranteed: u64,
     /// Decisions that came too late: the task was gone or queued anew.
@@ -30,23 +38,110 @@ pub struct Stats {
     pub waiting: u64,
 }
 
-impl Stats {
+impl Counters {
     /// Nothing counted.
-    pub const ZERO: Stats = Stats {
-        tiers: [TierStats {
-            cpu_ns: 0,
-            paths: [0; Path::ALL.len()],
-            latency: [0; LAT_BUCKETS],
-        }; Tier::COUNT],
-        guaranteed: 0,
-        cancelled: 0,
-        congested: 0,
-        waiting: 0,
-    };
+    pub const fn zero(attached: Nanos, at: Nanos) -> Counters {
+        Counters {
+            attached,
+            at,
+            tiers: [TierCounters {
+                cpu_ns: 0,
+                paths: [0; Path::ALL.len()],
+                latency: [0; LAT_BUCKETS],
+            }; Tier::COUNT],
+            guaranteed: 0,
+            cancelled: 0,
+            congested: 0,
+            waiting: 0,
+        }
+    }
+}
+
+/// What one tier did in an interval.
+#[stat_doc]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Stats)]
+#[stat(desc = "one tier", _om_prefix = "tier_", _om_label = "tier")]
+pub struct TierMetrics {
+    #[stat(desc = "CPUs it kept busy, on average over the interval (CPU seconds per second)")]
+    pub cpus: f64,
+    #[stat(desc = "times a task went straight to an idle CPU (count)")]
+    pub idle: u64,
+    #[stat(desc = "times a task took a CPU from a lower tier (count)")]
+    pub preempt: u64,
+    #[stat(desc = "times a task came through the tier's queue in the kernel (count)")]
+    pub queue: u64,
+    #[stat(desc = "times a task was ordered by the policy (count)")]
+    pub user: u64,
+    #[stat(desc = "times a task ran in arrival order, the ring to the policy being full (count)")]
+    pub full: u64,
+    #[stat(desc = "99 % of wakeups waited less than this (microseconds; 0: nothing woke up)")]
+    pub p99_wake_us: f64,
+}
+
+#[stat_doc]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Stats)]
+#[stat(
+    desc = "scx_infera between two readings of one client",
+    top,
+    _om_prefix = "infera_"
+)]
+pub struct Metrics {
+    #[stat(desc = "length of the interval (seconds); a client's first one began at attach")]
+    pub interval_s: f64,
+    #[stat(desc = "the tiers, by name")]
+    pub tiers: BTreeMap<String, TierMetrics>,
+    #[stat(desc = "turns given to a lower tier because its wait bound was reached (count)")]
+    pub guaranteed: u64,
+    #[stat(desc = "decisions that came too late, the task being gone or queued anew (count)")]
+    pub cancelled: u64,
+    #[stat(desc = "tasks that found the ring to the policy full (count)")]
+    pub ring_full: u64,
+    #[stat(desc = "tasks waiting in the policy at the end of the interval (count)")]
+    pub waiting: u64,
+}
+
+impl Metrics {
+    /// What happened from one reading to another.
+    pub fn between(before: &Counters, now: &Counters) -> Metrics {
+        let interval_s = now.at.0.saturating_sub(before.at.0) as f64 / 1e9;
+        let tiers = Tier::ALL.map(|tier| {
+            let (a, b) = (&before.tiers[tier.index()], &now.tiers[tier.index()]);
+            (tier.name().into(), TierMetrics::between(a, b, interval_s))
+        });
+        Metrics {
+            interval_s,
+            tiers: tiers.into(),
+            guaranteed: now.guaranteed.saturating_sub(before.guaranteed),
+            cancelled: now.cancelled.saturating_sub(before.cancelled),
+            ring_full: now.congested.saturating_sub(before.congested),
+            waiting: now.waiting,
+        }
+    }
+}
+
+impl TierMetrics {
+    fn between(before: &TierCounters, now: &TierCounters, seconds: f64) -> TierMetrics {
+        let took =
+            |path: Path| now.paths[path as usize].saturating_sub(before.paths[path as usize]);
+        let mut latency = now.latency;
+        for (slot, before) in latency.iter_mut().zip(before.latency) {
+            *slot = slot.saturating_sub(before);
+        }
+        let busy = now.cpu_ns.saturating_sub(before.cpu_ns) as f64 / 1e9;
+        TierMetrics {
+            cpus: if seconds > 0.0 { busy / seconds } else { 0.0 },
+            idle: took(Path::Idle),
+            preempt: took(Path::Preempt),
+            queue: took(Path::Queue),
+            user: took(Path::User),
+            full: took(Path::Full),
+            p99_wake_us: quantile_us(&latency, 0.99).unwrap_or(0.0),
+        }
+    }
 }
 
 /// The upper bound, in microseconds, of the bucket that holds quantile `q` of `latency`.
-pub fn quantile_us(latency: &[u64; LAT_BUCKETS], q: f64) -> Option<f64> {
+fn quantile_us(latency: &[u64; LAT_BUCKETS], q: f64) -> Option<f64> {
     let total: u64 = latency.iter().sum();
     let rank = (total as f64 * q).ceil() as u64;
     let mut seen = 0;
@@ -59,45 +154,34 @@ pub fn quantile_us(latency: &[u64; LAT_BUCKETS], q: f64) -> Option<f64> {
     None
 }
 
-/// What happened between two readings, a line a tier.
-pub fn render(before: &Stats, now: &Stats, seconds: f64) -> String {
-    let mut text = format!(
-        "{:<11}{:>8}{:>10}{:>10}{:>10}{:>10}{:>8}{:>12}\n",
-        "tier", "cpus", "idle", "preempt", "queue", "user", "full", "p99 wake us"
-    );
-    for tier in Tier::ALL {
-        let (a, b) = (&before.tiers[tier.index()], &now.tiers[tier.index()]);
-        let mut latency = [0; LAT_BUCKETS];
-        for (slot, (x, y)) in latency.iter_mut().zip(a.latency.iter().zip(&b.latency)) {
-            *slot = y.saturating_sub(*x);
+/// The table of `--stats` and `--monitor`: a line a tier, best first.
+impl fmt::Display for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<11}{:>8}{:>10}{:>10}{:>10}{:>10}{:>8}{:>12}",
+            "tier", "cpus", "idle", "preempt", "queue", "user", "full", "p99 wake us"
+        )?;
+        for tier in Tier::ALL {
+            let Some(row) = self.tiers.get(tier.name()) else {
+                continue;
+            };
+            let p99 = match row.p99_wake_us {
+                0.0 => "-".into(),
+                us => format!("<{us:.0}"),
+            };
+            writeln!(
+                f,
+                "{tier:<11}{:>8.2}{:>10}{:>10}{:>10}{:>10}{:>8}{p99:>12}",
+                row.cpus, row.idle, row.preempt, row.queue, row.user, row.full
+            )?;
         }
-        let _ = write!(
-            text,
-            "{tier:<11}{:>8.2}",
-            b.cpu_ns.saturating_sub(a.cpu_ns) as f64 / 1e9 / seconds
-        );
-        for path in Path::ALL {
-            let width = if path == Path::Full { 8 } else { 10 };
-            let _ = write!(
-                text,
-                "{:>width$}",
-                b.paths[path as usize].saturating_sub(a.paths[path as usize])
-            );
-        }
-        let _ = match quantile_us(&latency, 0.99) {
-            Some(us) => writeln!(text, "{:>12}", format!("<{us:.0}")),
-            None => writeln!(text, "{:>12}", "-"),
-        };
+        write!(
+            f,
+            "guaranteed turns {}, cancelled {}, ring full {}, waiting {}",
+            self.guaranteed, self.cancelled, self.ring_full, self.waiting
+        )
     }
-    let _ = write!(
-        text,
-        "guaranteed turns {}, cancelled {}, ring full {}, waiting {}",
-        now.guaranteed - before.guaranteed,
-        now.cancelled - before.cancelled,
-        now.congested - before.congested,
-        now.waiting
-    );
-    text
 }
 
 #[cfg(test)]
@@ -112,5 +196,33 @@ mod tests {
         latency[20] = 1;
         assert_eq!(quantile_us(&latency, 0.99), Some(2.048));
         assert_eq!(quantile_us(&latency, 1.0), Some(2097.152));
+    }
+
+    #[test]
+    fn metrics_are_differences() {
+        let high = Tier::High.index();
+        let mut before = Counters::zero(Nanos(0), Nanos(1_000_000_000));
+        before.tiers[high].cpu_ns = 500;
+        before.tiers[high].latency[30] = 7;
+        let mut now = before.clone();
+        now.at = Nanos(3_000_000_000);
+        now.tiers[high].cpu_ns += 3_000_000_000;
+        now.tiers[high].paths[Path::Preempt as usize] = 4;
+        now.tiers[high].latency[10] = 1;
+        now.waiting = 2;
+        let metrics = Metrics::between(&before, &now);
+        let row = &metrics.tiers["high"];
+        assert_eq!((row.cpus, row.preempt, row.p99_wake_us), (1.5, 4, 2.048));
+        let text = metrics.to_string();
+        let row = text.lines().find(|line| line.starts_with("high ")).unwrap();
+        let words: Vec<_> = row.split_whitespace().collect();
+        assert_eq!(words, ["high", "1.50", "0", "4", "0", "0", "0", "<2"]);
+        assert!(text.ends_with("waiting 2"), "{text}");
+    }
+
+    #[test]
+    fn no_time_between_two_readings_is_no_division() {
+        let now = Counters::zero(Nanos(5), Nanos(5));
+        assert_eq!(Metrics::between(&now, &now).tiers["normal"].cpus, 0.0);
     }
 }

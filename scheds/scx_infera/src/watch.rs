@@ -1,4 +1,4 @@
-//! The helper thread: follows the cgroup tree and the configuration file, prints statistics.
+//! The helper thread: follows the cgroup tree and the configuration file.
 //!
 //! It starts before the scheduler attaches, because afterwards the process cannot make
 //! threads. The overlay runs every thread of this process in the system tier without asking
@@ -7,14 +7,14 @@
 use crate::cgroups::{Assignment, resolve};
 use crate::config::{Config, ConfigError};
 use crate::plan::Plan;
-use crate::stats::{Stats, render};
+use crate::stats::Counters;
 use crate::topology::Topology;
 use crossbeam::channel::{Receiver, Sender};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use log::{error, info, warn};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Set by the SIGHUP handler.
 pub static RELOAD: AtomicBool = AtomicBool::new(false);
@@ -49,14 +49,14 @@ impl Source {
     }
 }
 
-/// What the helper asks of the loop.
+/// What helpers ask of the loop.
 pub enum Order {
     /// The cgroup table changed: tasks find their tier anew.
     Reclassify,
     /// A new configuration is in force.
     Configure(Box<(Config, Plan)>),
-    /// Send statistics.
-    Report,
+    /// Send the counters back here.
+    Report(Sender<Counters>),
 }
 
 /// The helper's ends of the channels.
@@ -65,14 +65,10 @@ pub struct Helper {
     pub attached: Receiver<MapHandle>,
     /// To the loop.
     pub orders: Sender<Order>,
-    /// From the loop.
-    pub reports: Receiver<Box<Stats>>,
     /// Where the configuration comes from.
     pub source: Source,
     /// The configuration in force.
     pub config: Config,
-    /// `--stats`.
-    pub stats: Option<Duration>,
     /// The cgroup mount.
     pub root: PathBuf,
     /// The CPU directory in sysfs.
@@ -110,7 +106,6 @@ impl Helper {
             return;
         };
         let mut assignment = Assignment::new();
-        let mut last = (Instant::now(), Box::new(Stats::ZERO));
         loop {
             let found = resolve(&self.root, &self.config.rules);
             match apply(&map, &assignment, &found) {
@@ -120,17 +115,6 @@ impl Helper {
             }
             if RELOAD.swap(false, Ordering::Relaxed) {
                 self.reload();
-            }
-            if let Some(period) = self.stats
-                && last.0.elapsed() >= period
-            {
-                if self.orders.send(Order::Report).is_err() {
-                    return;
-                }
-                if let Ok(now) = self.reports.recv_timeout(Duration::from_secs(1)) {
-                    println!("{}", render(&last.1, &now, last.0.elapsed().as_secs_f64()));
-                    last = (Instant::now(), now);
-                }
             }
             std::thread::sleep(PERIOD);
         }
