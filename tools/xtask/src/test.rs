@@ -42,6 +42,7 @@ const GUEST_TESTS: &[GuestTest] = guest_tests![
     sigkill_under_load_gives_the_node_back,
     refusals_name_the_reason,
     sighup_changes_tiers_in_place,
+    monitor_shows_the_tiers,
 ];
 
 /// Which tests.
