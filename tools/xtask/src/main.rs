@@ -5,6 +5,7 @@ mod cache;
 mod command;
 mod compare;
 mod demo;
+mod deny;
 mod fragments;
 mod hash;
 mod image;
@@ -39,7 +40,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Install the packages that are missing (Debian 12 and newer).
+    /// Install the packages and tools that are missing (Debian 12 and newer).
     Setup,
     /// Get the kernels guests boot, or check one.
     #[command(subcommand)]
@@ -149,7 +150,11 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<ExitCode> {
     match task {
-        Task::Setup => setup::main()?,
+        Task::Setup => {
+            setup::main()?;
+            let program = deny::install()?;
+            println!("cargo-deny is {}", program.display());
+        }
         Task::Kernel(KernelTask::Fetch { refresh }) => kernel_fetch::main(refresh)?,
         Task::Kernel(KernelTask::Build { version }) => kernel_build::main(&version)?,
         Task::Kernel(KernelTask::Check { config }) => {

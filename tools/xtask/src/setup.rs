@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Packages, by what needs them.
-const PACKAGES: [(&str, &[&str]); 3] = [
+const PACKAGES: [(&str, &[&str]); 4] = [
     (
         "the build",
         &[
@@ -43,6 +43,7 @@ const PACKAGES: [(&str, &[&str]); 3] = [
         "guests",
         &["busybox-static", "rt-tests", "stress-ng", "memcached"],
     ),
+    ("the check of dependencies", &["python3-pip"]),
 ];
 
 /// Runs the guests.

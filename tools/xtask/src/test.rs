@@ -1,6 +1,8 @@
-//! `cargo xtask test`: format, lints, unit and property tests, then guests on a real kernel.
+//! `cargo xtask test`: format, dependencies, lints, unit and property tests, then guests on a
+//! real kernel.
 
 use crate::command::run;
+use crate::deny;
 use crate::kernel::Kernel;
 use crate::kernel_fetch;
 use crate::setup;
@@ -75,6 +77,7 @@ pub fn main(args: &TestArgs) -> Result<()> {
     setup::main()?;
     if !args.guest && args.filter.is_none() {
         cargo(&["fmt", "--all", "--check"])?;
+        deny::check()?;
         // One profile for everything that links the scx crates: their cold build is minutes.
         cargo(&[
             "clippy",
