@@ -27,6 +27,9 @@ wait_for() {
 
 # start ARGS...: attaches the scheduler; its pid is in $SCX.
 start() {
+	# Here and not by the background shell below, which may be late: an earlier scheduler's
+	# "attached" must not be taken for this one's.
+	: >$LOG
 	scx_infera "$@" >$LOG 2>&1 &
 	SCX=$!
 	n=0
