@@ -18,6 +18,11 @@ const DISMISSED: i32 = 9;
 /// The guard's own exit status when it is asked to stop in safe mode.
 pub const LATCHED: i32 = 10;
 
+/// The step against an attached scheduler that is the kernel's own brake.
+const BRAKE: u32 = 4;
+/// The step at which a process that is not attached is killed.
+const PATIENCE: u32 = 10;
+
 /// The source of a safe mode that the guard itself entered.
 pub const GUARD: &str = "guard";
 
@@ -105,10 +110,12 @@ enum Now {
     Up {
         since: u64,
     },
-    /// The next step is due then; how many have been taken.
+    /// The next step is due then; how many have been taken against a scheduler that was
+    /// attached, and how many in all.
     Leaving {
         why: Why,
         due: u64,
+        against: u32,
         steps: u32,
     },
     Finished,
@@ -252,26 +259,33 @@ impl Machine {
                 self.now = Now::Leaving {
                     why,
                     due: seen.now + nanos(self.settings.step),
+                    against: 0,
                     steps: 0,
                 };
             }
-            Now::Leaving { due, steps, .. } => {
+            Now::Leaving {
+                due,
+                against,
+                steps,
+                ..
+            } => {
                 if seen.now < *due {
                     return;
                 }
                 *due = seen.now + nanos(self.settings.step);
                 *steps += 1;
-                match (*steps, seen.attached) {
-                    (1, true) => out.push(Action::Detach),
-                    // Detached and alive: it may be writing what it knows, but not for long.
-                    (1..=9, false) => {}
-                    (2 | 3, true) => out.push(Action::Kill),
-                    (_, attached) => {
-                        out.push(Action::Kill);
-                        if attached {
-                            out.push(Action::Brake);
-                        }
+                if seen.attached {
+                    *against += 1;
+                    out.push(match *against {
+                        1 => Action::Detach,
+                        _ => Action::Kill,
+                    });
+                    if *against >= BRAKE {
+                        out.push(Action::Brake);
                     }
+                } else if *steps >= PATIENCE {
+                    // It may be writing what it knows, or be in the middle of loading.
+                    out.push(Action::Kill);
                 }
             }
             Now::Finished => {}

@@ -92,6 +92,9 @@ pub struct Heartbeat {
     phase: AtomicU32,
     vitals: SeqLock<WORDS>,
     rounds: AtomicU64,
+    /// Since when the policy has had its oldest task, on `CLOCK_MONOTONIC`; 0: it has none.
+    oldest_since: AtomicU64,
+    oldest_tier: AtomicU32,
     guard_beat: AtomicU64,
 }
 
@@ -107,6 +110,8 @@ impl Heartbeat {
             phase: AtomicU32::new(Phase::Starting as u32),
             vitals: SeqLock::new(),
             rounds: AtomicU64::new(0),
+            oldest_since: AtomicU64::new(0),
+            oldest_tier: AtomicU32::new(0),
             guard_beat: AtomicU64::new(0),
         }
     }
@@ -140,10 +145,21 @@ impl Heartbeat {
         self.vitals.read().map(Vitals::from_words)
     }
 
-    /// The loop has gone round. One thread does this.
-    pub fn round(&self) {
+    /// The loop has gone round; the oldest task in its hands is of this tier and came then.
+    /// One thread does this.
+    pub fn round(&self, oldest: Option<(usize, u64)>) {
         let rounds = self.rounds.load(Ordering::Relaxed);
         self.rounds.store(rounds.wrapping_add(1), Ordering::Relaxed);
+        let (tier, since) = oldest.unwrap_or((0, 0));
+        self.oldest_tier.store(tier as u32, Ordering::Relaxed);
+        self.oldest_since.store(since, Ordering::Relaxed);
+    }
+
+    /// The oldest task in the loop's hands: its tier, and when it came.
+    pub fn oldest(&self) -> Option<(usize, u64)> {
+        let tier = self.oldest_tier.load(Ordering::Relaxed) as usize;
+        let since = self.oldest_since.load(Ordering::Relaxed);
+        (since != 0 && tier < TIERS).then_some((tier, since))
     }
 
     /// How often the loop has gone round.
@@ -165,6 +181,7 @@ impl Heartbeat {
     pub fn reset(&self) {
         self.vitals.write([0; WORDS]);
         self.rounds.store(0, Ordering::Relaxed);
+        self.oldest_since.store(0, Ordering::Relaxed);
         self.enter(Phase::Starting);
     }
 }
@@ -195,11 +212,11 @@ mod tests {
         };
         scheduler.tell(vitals);
         scheduler.enter(Phase::Attached);
-        scheduler.round();
+        scheduler.round(Some((2, 5)));
         guard.watch(9);
         assert_eq!(guard.vitals(), Some(vitals));
         assert_eq!(guard.phase(), Phase::Attached);
-        assert_eq!(guard.rounds(), 1);
+        assert_eq!((guard.rounds(), guard.oldest()), (1, Some((2, 5))));
         assert_eq!(scheduler.guard_beat(), 9);
         guard.reset();
         assert_eq!(scheduler.vitals(), Some(Vitals::default()));

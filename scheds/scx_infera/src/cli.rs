@@ -53,6 +53,10 @@ pub struct Args {
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub exit_dump_len: u32,
 
+    /// The page that infera-guard watches.
+    #[arg(long, value_name = "FD", hide = true, value_parser = clap::value_parser!(i32).range(3..))]
+    pub heartbeat_fd: Option<i32>,
+
     /// More log lines.
     #[arg(short, long)]
     pub verbose: bool,

@@ -18,8 +18,27 @@ pub enum Status {
     Kernel = 5,
     /// Another sched_ext scheduler is attached.
     Busy = 6,
-    /// The kernel, or somebody else, detached it.
+    /// The kernel detached it because of something it did.
     Ejected = 7,
+    /// CPUs came or went: to be started again.
+    Again = 8,
+    /// Somebody detached it on purpose: sysrq-S, or its BPF link.
+    Dismissed = 9,
+}
+
+/// `enum scx_exit_kind`, as far as we tell kinds apart.
+const UNREG: i32 = 64;
+const UNREG_KERN: i32 = 66;
+const SYSRQ: i32 = 67;
+
+/// Why an attached scheduler's loop ended; `kind` is 0 where it was asked to stop.
+pub fn why_it_ended(kind: i32) -> Status {
+    match kind {
+        0 => Status::Done,
+        UNREG | SYSRQ => Status::Dismissed,
+        UNREG_KERN => Status::Again,
+        _ => Status::Ejected,
+    }
 }
 
 /// A refusal: one sentence that says what to do, and its status.

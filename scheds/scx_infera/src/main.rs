@@ -17,17 +17,20 @@ mod report;
 mod scheduler;
 mod stats;
 mod topology;
+mod vitals;
 mod watch;
 
 use clap::Parser;
 use cli::Args;
 use crossbeam::channel::bounded;
-use exit_code::{Refusal, Status};
+use exit_code::{Refusal, Status, why_it_ended};
+use infera_heartbeat::{Page, Phase};
 use infera_policy::{REGISTRY, find, names};
-use log::{info, warn};
+use log::{error, info, warn};
 use report::{Meter, SOCKET};
 use simplelog::{ColorChoice, ConfigBuilder, LevelFilter, TermLogger, TerminalMode};
 use std::mem::MaybeUninit;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -141,6 +144,8 @@ fn run(args: Args) -> Result<Status, Refusal> {
         check.outcome?;
     }
 
+    let page = heartbeat(args.heartbeat_fd)?;
+    let guarded = args.heartbeat_fd.is_some();
     let (orders_in, orders) = bounded(16);
     let (handle_in, handle) = bounded(1);
     let helper = Helper {
@@ -152,6 +157,15 @@ fn run(args: Args) -> Result<Status, Refusal> {
         cpus: SYS_CPUS.into(),
     };
     start("infera-watch", move || helper.run())?;
+    let (eyes_in, eyes) = bounded(1);
+    let told = page.clone();
+    start("infera-vitals", move || {
+        if let Ok(eyes) = eyes.recv()
+            && let Err(error) = vitals::tell(&eyes, &told, guarded)
+        {
+            error!("the guard learns nothing: {error:#}");
+        }
+    })?;
     if let Some(seconds) = args.stats {
         let meter = Meter::new(orders_in.clone());
         start("infera-stats", move || {
@@ -176,19 +190,46 @@ fn run(args: Args) -> Result<Status, Refusal> {
     take_hangup();
     let map = scheduler.cgroup_map().map_err(internal)?;
     let _ = handle_in.send(map);
+    let _ = eyes_in.send(scheduler.eyes().map_err(internal)?);
     // Attaching can succeed and then fail; only the state file tells.
     if scheduler.exited() || kernel::attached(Path::new("/")).is_none() {
-        return Err(eject(scheduler.detach()));
+        return ended(scheduler);
     }
     info!("policy {} attached\n{plan}", entry.name);
-    scheduler.run();
-    match scheduler.detach() {
-        Ok(()) => {
-            info!("detached: the stock scheduler runs this node");
-            Ok(Status::Done)
+    page.enter(Phase::Attached);
+    scheduler.run(&page);
+    page.enter(Phase::Leaving);
+    ended(scheduler)
+}
+
+/// The page that the guard watches, or one that nobody does.
+fn heartbeat(fd: Option<i32>) -> Result<Page, Refusal> {
+    let page = match fd {
+        // SAFETY: the guard left it open for us, and nothing else here has it.
+        Some(fd) => Page::open(unsafe { OwnedFd::from_raw_fd(fd) }),
+        None => Page::create(),
+    };
+    page.map_err(|error| Refusal::new(Status::Internal, error.to_string()))
+}
+
+/// Detaches, and tells why it ended.
+fn ended(scheduler: scheduler::Scheduler<'_>) -> Result<Status, Refusal> {
+    let status = why_it_ended(scheduler.exit_kind());
+    let what = match scheduler.detach() {
+        Ok(()) => String::new(),
+        Err(error) => format!(" ({error:#})"),
+    };
+    let stock = "the stock scheduler runs this node";
+    let sentence = match status {
+        Status::Done => {
+            info!("detached: {stock}");
+            return Ok(Status::Done);
         }
-        error => Err(eject(error)),
-    }
+        Status::Again => format!("CPUs came or went{what}: {stock}; start it again"),
+        Status::Dismissed => format!("somebody detached the scheduler{what}: {stock}"),
+        _ => format!("the kernel detached the scheduler{what}: {stock}; see the kernel log"),
+    };
+    Err(Refusal::new(status, sentence))
 }
 
 /// Starts a helper thread: only possible before attaching.
@@ -198,19 +239,6 @@ fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Refusal>
         .spawn(run)
         .map(drop)
         .map_err(|error| Refusal::new(Status::Internal, format!("cannot start {name}: {error}")))
-}
-
-fn eject(outcome: anyhow::Result<()>) -> Refusal {
-    let why = match outcome {
-        Ok(()) => "it ended right after attaching".into(),
-        Err(error) => format!("{error:#}"),
-    };
-    Refusal::new(
-        Status::Ejected,
-        format!(
-            "the kernel detached the scheduler ({why}): the stock scheduler runs this node; see the kernel log"
-        ),
-    )
 }
 
 fn main() -> ExitCode {

@@ -7,13 +7,16 @@ use crate::bpf::{BpfScheduler, DispatchedTask, QueuedTask, RL_CPU_ANY};
 use crate::config::Config;
 use crate::plan::Plan;
 use crate::stats::Counters;
+use crate::vitals::Eyes;
 use crate::watch::Order;
 use anyhow::{Context, Result};
 use crossbeam::channel::{Receiver, TryRecvError};
 use infera_bpf::{LAT_BUCKETS, Path, unpack_weight};
+use infera_heartbeat::Page;
 use infera_policy::{Decision, Nanos, Policy, TaskView, Tier};
 use libbpf_rs::{MapHandle, OpenObject};
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 
 /// The attached scheduler.
 pub struct Scheduler<'cb> {
@@ -26,7 +29,8 @@ pub struct Scheduler<'cb> {
     held: Option<Decision>,
 }
 
-fn now() -> Nanos {
+/// `CLOCK_MONOTONIC`.
+pub fn now() -> Nanos {
     let mut ts = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
@@ -86,6 +90,20 @@ impl<'cb> Scheduler<'cb> {
         };
         scheduler.write_tables(config, plan);
         Ok(scheduler)
+    }
+
+    /// What the thread that watches the overlay needs.
+    pub fn eyes(&self) -> Result<Eyes> {
+        Ok(Eyes {
+            measure: self
+                .bpf
+                .skel
+                .progs
+                .infera_measure
+                .as_fd()
+                .try_clone_to_owned()?,
+            bss: MapHandle::try_from(&self.bpf.skel.maps.bss)?,
+        })
     }
 
     /// A handle to the cgroup table for the helper thread.
@@ -227,11 +245,18 @@ impl<'cb> Scheduler<'cb> {
     }
 
     /// Schedules until asked to stop or detached.
-    pub fn run(&mut self) {
+    pub fn run(&mut self, page: &Page) {
         while !self.bpf.exited() {
             self.obey();
             self.round();
+            page.round(None);
         }
+    }
+
+    /// Why the kernel ended it, as `enum scx_exit_kind`; 0 while it has not.
+    pub fn exit_kind(&self) -> i32 {
+        let data = self.bpf.skel.maps.data_data.as_ref();
+        data.expect("the overlay has .data").uei.kind
     }
 
     /// Whether the kernel or a signal ended it already.
@@ -239,7 +264,7 @@ impl<'cb> Scheduler<'cb> {
         self.bpf.exited()
     }
 
-    /// Detaches; `Err` when it was not us who ended it.
+    /// Detaches, and reports what the kernel has to say.
     pub fn detach(mut self) -> Result<()> {
         self.bpf.shutdown_and_report()?;
         Ok(())

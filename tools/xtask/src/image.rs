@@ -25,7 +25,7 @@ const TOOLS: [(&str, &str); 5] = [
 ];
 
 /// The project's programs, taken from the release build where they exist.
-const PROGRAMS: [&str; 2] = ["scx_infera", "infera-load"];
+const PROGRAMS: [&str; 4] = ["scx_infera", "infera-guard", "infera", "infera-load"];
 
 /// Directories that are mount points or expected to exist.
 const DIRECTORIES: [&str; 8] = ["proc", "sys", "dev", "tmp", "run", "root", "etc", "var/log"];
@@ -88,7 +88,7 @@ pub fn command_archive(arguments: &[String]) -> Vec<u8> {
 /// The name of an image: a hash of all that goes into it.
 fn key(files: &BTreeMap<String, PathBuf>) -> Result<String> {
     let sources: Vec<PathBuf> = files.values().cloned().collect();
-    let mut text = format!("{INIT}\n{DIRECTORIES:?}\n");
+    let mut text = format!("{INIT}\n{DIRECTORIES:?} stripped\n");
     for (place, hash) in files.keys().zip(hash::files(&sources)?) {
         text.push_str(&format!("{place} {hash}\n"));
     }
@@ -106,8 +106,7 @@ fn pack(busybox: &Path, files: &BTreeMap<String, PathBuf>) -> Result<Vec<u8>> {
     archive.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n");
     archive.file("etc/group", b"root:x:0:\n");
     for (place, source) in files {
-        let data = fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
-        archive.file(place, &data);
+        archive.file(place, &contents(source)?);
     }
     for applet in command::output(Command::new(busybox).arg("--list"))?.lines() {
         let program = format!("usr/bin/{applet}");
@@ -116,6 +115,24 @@ fn pack(busybox: &Path, files: &BTreeMap<String, PathBuf>) -> Result<Vec<u8>> {
         }
     }
     Ok(archive.finish())
+}
+
+/// A file without its debug information, which would be most of the image: unpacking that
+/// takes longer than booting.
+fn contents(source: &Path) -> Result<Vec<u8>> {
+    let told = || format!("cannot read {}", source.display());
+    let data = fs::read(source).with_context(told)?;
+    if !data.starts_with(b"\x7fELF") {
+        return Ok(data);
+    }
+    let stripped = tempfile::NamedTempFile::new().context("cannot create a temporary file")?;
+    command::run(
+        Command::new("strip")
+            .args(["--strip-debug", "-o"])
+            .arg(stripped.path())
+            .arg(source),
+    )?;
+    fs::read(stripped.path()).with_context(told)
 }
 
 /// The project's programs that have been built.

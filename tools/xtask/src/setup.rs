@@ -36,6 +36,7 @@ const PACKAGES: [(&str, &[&str]); 4] = [
             "xz-utils",
             "zstd",
             "kmod",
+            "binutils",
             "rsync",
         ],
     ),

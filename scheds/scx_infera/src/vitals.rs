@@ -1,0 +1,130 @@
+//! The thread that tells the guard how things are, from the overlay's own counters. It asks
+//! the loop nothing, so it tells of a loop that is stuck, too.
+
+use crate::bpf_skel::types::bss;
+use anyhow::{Context, Result, ensure};
+use infera_heartbeat::{Page, Phase, TIERS, Vitals};
+use infera_policy::Tier;
+use libbpf_rs::{MapCore, MapHandle, libbpf_sys};
+use log::{error, warn};
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::mm::{MapFlags, ProtFlags, mmap};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How often.
+const PERIOD: Duration = Duration::from_millis(50);
+
+/// A guard that has not looked for so long does not protect this node any more.
+const GUARD_AWAY: Duration = Duration::from_secs(3);
+
+const _: () = assert!(TIERS == Tier::COUNT);
+
+/// Set when the policy was deposed; the loop does that.
+pub static DEPOSED: AtomicBool = AtomicBool::new(false);
+
+/// The overlay as this thread sees it.
+pub struct Eyes {
+    /// Has the overlay measure.
+    pub measure: OwnedFd,
+    /// The map that holds the overlay's variables.
+    pub bss: MapHandle,
+}
+
+impl Eyes {
+    /// The overlay's variables, for reading.
+    fn open(&self) -> Result<*const bss> {
+        let size = self.bss.value_size() as usize;
+        ensure!(size >= size_of::<bss>(), "the overlay's .bss is too short");
+        // SAFETY: a new mapping at an address of the kernel's choice, which touches no other.
+        let address = unsafe {
+            mmap(
+                ptr::null_mut(),
+                size,
+                ProtFlags::READ,
+                MapFlags::SHARED,
+                &self.bss,
+                0,
+            )
+        };
+        Ok(address.context("cannot map the overlay's .bss")?.cast())
+    }
+
+    fn measure(&self) -> Result<()> {
+        let mut options = libbpf_sys::bpf_test_run_opts {
+            sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
+            ..Default::default()
+        };
+        // SAFETY: the program takes no context, and the options outlive the call.
+        let result =
+            unsafe { libbpf_sys::bpf_prog_test_run_opts(self.measure.as_raw_fd(), &mut options) };
+        ensure!(result == 0, "cannot run infera_measure: error {}", -result);
+        Ok(())
+    }
+}
+
+/// Tells, until the process ends.
+pub fn tell(eyes: &Eyes, page: &Page, guarded: bool) -> Result<()> {
+    let bss = eyes.open()?;
+    let before = major_faults();
+    let mut complained = false;
+    loop {
+        if let Err(error) = eyes.measure()
+            && !complained
+        {
+            warn!("{error:#}");
+            complained = true;
+        }
+        let now = crate::scheduler::now().0;
+        // SAFETY: the mapping lives on; each field is a word that the kernel side writes, and
+        // whichever value is read is one that it had.
+        let (waited, unseen, ring_full) = unsafe {
+            (
+                ptr::read_volatile(&raw const (*bss).infera_waited),
+                ptr::read_volatile(&raw const (*bss).infera_unseen),
+                ptr::read_volatile(&raw const (*bss).nr_sched_congested),
+            )
+        };
+        let mut vitals = Vitals {
+            beat: now,
+            unseen,
+            ring_full,
+            major_faults: major_faults().saturating_sub(before),
+            deposed: DEPOSED.load(Ordering::Relaxed).into(),
+            ..Vitals::default()
+        };
+        vitals.waited.copy_from_slice(&waited[..TIERS]);
+        if let Some((tier, since)) = page.oldest() {
+            let waited = &mut vitals.waited[tier];
+            *waited = (*waited).max(now.saturating_sub(since));
+        }
+        page.tell(vitals);
+        if guarded && page.phase() == Phase::Attached {
+            let away = Duration::from_nanos(now.saturating_sub(page.guard_beat()));
+            if away > GUARD_AWAY {
+                error!(
+                    "the guard has not looked for {} ms: leaving, for nobody would see us fail",
+                    away.as_millis()
+                );
+                leave();
+                return Ok(());
+            }
+        }
+        std::thread::sleep(PERIOD);
+    }
+}
+
+/// What a signal to stop does.
+fn leave() {
+    // SAFETY: it sends this process a signal that it handles.
+    unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
+}
+
+fn major_faults() -> u64 {
+    // SAFETY: all zeroes is a valid value, and getrusage fills it.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure outlives the call.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
+    usage.ru_majflt as u64
+}

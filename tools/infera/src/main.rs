@@ -1,0 +1,81 @@
+//! `infera`: the operator's command line.
+
+mod safe_mode;
+mod status;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+use std::process::ExitCode;
+
+/// The state of this node's tiers, and the switch that stands them down.
+#[derive(Debug, Parser)]
+#[command(name = "infera", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Who schedules this node, since when, and what happened.
+    ///
+    /// Exit status 0: infera does; 1: the stock scheduler does.
+    Status {
+        /// How to print.
+        #[arg(short, long, default_value = "text")]
+        output: Output,
+    },
+    /// Stand down, or take over again.
+    SafeMode {
+        #[command(subcommand)]
+        switch: Switch,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Switch {
+    /// Give the node to the stock scheduler, now. Works without the guard's socket, too.
+    On {
+        /// Why; shown in the status.
+        #[arg(default_value = "asked for on the command line")]
+        reason: String,
+    },
+    /// Let go of safe mode, whoever asked for it, and take over again.
+    Off {
+        /// Only what this source asked for: operator, signal, guard, file, annotation ...
+        #[arg(long)]
+        source: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("infera: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Status { output } => status::print(output),
+        Command::SafeMode {
+            switch: Switch::On { reason },
+        } => safe_mode::on(&reason),
+        Command::SafeMode {
+            switch: Switch::Off { source },
+        } => safe_mode::off(source),
+    }
+}

@@ -1,0 +1,91 @@
+//! `infera safe-mode`: entering works as long as anything at all does.
+
+use crate::status;
+use anyhow::{Context, Result, bail};
+use infera_control::{ClientError, MAX_REASON, PID_FILE, Request, SAFE_MODE_FILE, SOCKET, ask};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Who asks, as the guard keeps it.
+const SOURCE: &str = "operator";
+/// The source of the file's safe mode.
+const FILE: &str = "file";
+
+/// Through the socket; where that fails, through the file; where that fails, by a signal.
+pub fn on(reason: &str) -> Result<ExitCode> {
+    let reason = bounded(reason);
+    let request = Request::SafeModeOn {
+        source: SOURCE.into(),
+        reason: reason.into(),
+    };
+    let asked = ask(Path::new(SOCKET), &request);
+    let Err(error) = asked else {
+        return status::report(asked);
+    };
+    eprintln!("infera: {error}; trying without it");
+    match fs::write(SAFE_MODE_FILE, format!("{reason}\n")) {
+        Ok(()) => {
+            println!("wrote {SAFE_MODE_FILE}: the guard stands down while it exists");
+            return Ok(ExitCode::SUCCESS);
+        }
+        Err(error) => eprintln!("infera: cannot write {SAFE_MODE_FILE}: {error}; trying a signal"),
+    }
+    signal_guard().context(
+        "nothing worked: as root, `kill -USR1` the process infera-guard, or write S to /proc/sysrq-trigger",
+    )?;
+    println!("sent the guard SIGUSR1");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Through the socket, and the file is removed where everything or it is meant.
+pub fn off(source: Option<String>) -> Result<ExitCode> {
+    if source.as_deref().is_none_or(|source| source == FILE) {
+        match fs::remove_file(SAFE_MODE_FILE) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                bail!("cannot remove {SAFE_MODE_FILE}: {error}");
+            }
+            _ => {}
+        }
+    }
+    let request = Request::SafeModeOff { source };
+    status::report(ask(Path::new(SOCKET), &request).inspect_err(|error| {
+        if matches!(error, ClientError::Connect { .. }) {
+            eprintln!("infera: is infera-guard running?");
+        }
+    }))
+}
+
+fn bounded(reason: &str) -> &str {
+    let mut end = reason.len().min(MAX_REASON);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    &reason[..end]
+}
+
+fn signal_guard() -> Result<()> {
+    let text = fs::read_to_string(PID_FILE).with_context(|| format!("cannot read {PID_FILE}"))?;
+    let pid = text.trim().parse().ok().and_then(Pid::from_raw);
+    let pid = pid.with_context(|| format!("{PID_FILE} holds no process id"))?;
+    // Not somebody who got the number later.
+    let name = fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero()))?;
+    if name.trim() != "infera-guard" {
+        bail!("process {} is not the guard", pid.as_raw_nonzero());
+    }
+    Ok(kill_process(pid, Signal::USR1)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_cut_between_characters() {
+        let long = "ü".repeat(MAX_REASON);
+        assert_eq!(bounded(&long).len(), MAX_REASON);
+        assert_eq!(bounded(&format!("x{long}")).len(), MAX_REASON - 1);
+        assert_eq!(bounded("short"), "short");
+    }
+}
