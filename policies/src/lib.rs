@@ -13,7 +13,10 @@ mod policies;
 mod policy;
 mod queue;
 mod registry;
+mod slab;
 mod task_time;
+#[cfg(test)]
+mod testing;
 mod tier;
 
 pub use policies::{Deadline, Fifo, Strict, Weighted};
