@@ -30,6 +30,11 @@ impl Slab {
         Some((self.tasks.len() - 1) as u32)
     }
 
+    /// The task in a taken slot.
+    pub(crate) fn get(&self, slot: u32) -> &TaskView {
+        &self.tasks[slot as usize]
+    }
+
     /// Frees a taken slot.
     pub(crate) fn remove(&mut self, slot: u32) -> TaskView {
         self.free.push(slot);
