@@ -4,7 +4,7 @@
 //! scheduler, in tests and in simulations.
 //!
 //! A new policy is one file under `policies/` and one line in [`REGISTRY`]. The scheduler holds
-//! it in a [`Contained`], which goes on when a policy fails.
+//! it in a [`Contained`], which goes on when a policy fails; [`Sabotage`] makes one fail.
 #![forbid(unsafe_code)]
 
 mod arrivals;
@@ -17,6 +17,7 @@ mod policies;
 mod policy;
 mod queue;
 mod registry;
+mod sabotage;
 mod slab;
 mod task_time;
 #[cfg(test)]
@@ -29,4 +30,5 @@ pub use policies::{Deadline, Fifo, Strict, Weighted};
 pub use policy::{Decision, Nanos, Policy, TaskView, TierParams, TierTable};
 pub use queue::{CAPACITY, TaskQueue};
 pub use registry::{Entry, Promises, REGISTRY, find, names};
+pub use sabotage::{Drill, SPIN, Sabotage, UnknownDrill};
 pub use tier::{Tier, UnknownTier};

@@ -8,8 +8,8 @@ mod sim;
 use std::{collections::BTreeSet, sync::Arc};
 
 use infera_policy::{
-    CAPACITY, Contained, Entry, FaultKind, Fifo, Nanos, Policy, Promises, REGISTRY, TaskView, Tier,
-    TierParams, TierTable,
+    CAPACITY, Contained, Drill, Entry, FaultKind, Fifo, Nanos, Policy, Promises, REGISTRY,
+    Sabotage, TaskView, Tier, TierParams, TierTable, Weighted,
 };
 use libtest_mimic::{Arguments, Failed, Trial};
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -67,6 +67,20 @@ impl Subject {
             cases: 20,
         }
     }
+
+    /// Fails after 50,000 decisions.
+    fn failing(drill: Drill) -> Subject {
+        Subject {
+            name: format!("failing ({drill})"),
+            promises: NONE,
+            build: Box::new(move |tiers| {
+                let inner = Box::new(Weighted::new(tiers));
+                let policy = Box::new(Sabotage::new(inner, drill, 50_000));
+                Box::new(Contained::new(policy, "weighted", tiers))
+            }),
+            cases: 20,
+        }
+    }
 }
 
 const NONE: Promises = Promises {
@@ -112,6 +126,15 @@ fn main() {
         if subject.promises.min_share {
             add(&subject, "min_share_holds", min_share_holds);
         }
+    }
+    for drill in [Drill::Hoard, Drill::Unknown, Drill::Slice] {
+        let subject = Arc::new(Subject::failing(drill));
+        add(&subject, "hundred_thousand_tasks", hundred_thousand_tasks);
+        add(
+            &subject,
+            "no_allocation_per_decision",
+            no_allocation_per_decision,
+        );
     }
     for entry in REGISTRY {
         let name = format!("contained {}::decides_as_bare", entry.name);
