@@ -43,7 +43,8 @@ impl Nanos {
 pub struct TaskView {
     /// Thread id; unique among live threads, reused after exit.
     pub pid: i32,
-    /// Which enqueue of this thread this is. Opaque: the policy hands it back.
+    /// Which enqueue this is. Opaque: the policy hands it back, and may see another number
+    /// than the kernel's.
     pub enq_cnt: u64,
     /// The tier of the thread's cgroup now.
     pub tier: Tier,
@@ -128,8 +129,9 @@ pub trait Policy: Send {
 
     /// A task became runnable, or its slice ended.
     ///
-    /// Returns `false`, changing nothing, when the policy holds as many tasks as it was
-    /// built for; the caller then lets the kernel side run the task in arrival order.
+    /// Returns `false`, changing nothing, when the policy holds
+    /// [`CAPACITY`](crate::CAPACITY) tasks; the caller then lets the kernel side run the
+    /// task in arrival order.
     fn enqueue(&mut self, task: TaskView, now: Nanos) -> bool;
 
     /// Removes and returns the task to run next; `None` only when nothing is queued

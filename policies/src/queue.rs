@@ -1,6 +1,6 @@
 //! The ordered queue every policy keeps its tasks in.
 
-use crate::TaskView;
+use crate::{TaskView, slab::Slab};
 
 /// How many tasks a [`TaskQueue`] holds, over all its lanes.
 ///
@@ -30,8 +30,7 @@ struct Entry {
 /// slab of tasks, so any mix of lanes may use the whole [`CAPACITY`].
 pub struct TaskQueue {
     lanes: Box<[Vec<Entry>]>,
-    slab: Vec<TaskView>,
-    free: Vec<u32>,
+    slab: Slab,
     next_seq: u64,
 }
 
@@ -41,8 +40,7 @@ impl TaskQueue {
     pub fn new(lanes: usize) -> Self {
         TaskQueue {
             lanes: (0..lanes).map(|_| Vec::with_capacity(CAPACITY)).collect(),
-            slab: Vec::with_capacity(CAPACITY),
-            free: Vec::with_capacity(CAPACITY),
+            slab: Slab::new(),
             next_seq: 0,
         }
     }
@@ -54,16 +52,8 @@ impl TaskQueue {
     /// When there is no such lane.
     #[must_use]
     pub fn push(&mut self, lane: usize, key: u64, task: TaskView) -> bool {
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.slab[slot as usize] = task;
-                slot
-            }
-            None if self.slab.len() < CAPACITY => {
-                self.slab.push(task);
-                (self.slab.len() - 1) as u32
-            }
-            None => return false,
+        let Some(slot) = self.slab.insert(task) else {
+            return false;
         };
         let seq = self.next_seq;
         self.next_seq = seq.wrapping_add(1);
@@ -81,8 +71,7 @@ impl TaskQueue {
         }
         let first = heap.swap_remove(0);
         sift_down(heap);
-        self.free.push(first.slot);
-        Some((first.key, self.slab[first.slot as usize]))
+        Some((first.key, self.slab.remove(first.slot)))
     }
 
     /// The key of the first task of `lane`.
@@ -100,7 +89,7 @@ impl TaskQueue {
     /// How many tasks are queued, over all lanes.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.slab.len() - self.free.len()
+        self.slab.len()
     }
 
     /// Whether nothing is queued.
@@ -154,22 +143,8 @@ fn sift_down(heap: &mut [Entry]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Nanos, Tier};
+    use crate::testing::task;
     use proptest::prelude::*;
-
-    fn task(pid: i32) -> TaskView {
-        TaskView {
-            pid,
-            enq_cnt: 0,
-            tier: Tier::Normal,
-            weight: 100,
-            ran: Nanos(0),
-            vtime: 0,
-            cpu: 0,
-            cpus_allowed: 1,
-            flags: 0,
-        }
-    }
 
     proptest! {
         #[test]

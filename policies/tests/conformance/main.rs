@@ -1,14 +1,15 @@
-//! Every policy of the registry against every property it must have.
+//! Every policy of the registry against every property it must have, bare and contained.
 //!
 //! The trials come from the registry: a new policy is tested as soon as it has its line.
 
 mod counting;
 mod sim;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use infera_policy::{
-    CAPACITY, Entry, Nanos, Policy, REGISTRY, TaskView, Tier, TierParams, TierTable,
+    CAPACITY, Contained, Drill, Entry, FaultKind, Fifo, Nanos, Policy, Promises, REGISTRY,
+    Sabotage, TaskView, Tier, TierParams, TierTable, Weighted,
 };
 use libtest_mimic::{Arguments, Failed, Trial};
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -17,7 +18,76 @@ use sim::{Job, MS, SEC, Sim};
 #[global_allocator]
 static ALLOCATOR: counting::Counting = counting::Counting;
 
-type Property = fn(&'static Entry) -> Result<(), Failed>;
+type Property = fn(&Subject) -> Result<(), Failed>;
+
+type Build = dyn Fn(&TierTable) -> Box<dyn Policy> + Send + Sync;
+
+/// What is tested.
+struct Subject {
+    name: String,
+    promises: Promises,
+    build: Box<Build>,
+    /// Random cases a property.
+    cases: u32,
+}
+
+impl Subject {
+    fn bare(entry: &'static Entry) -> Subject {
+        Subject {
+            name: entry.name.to_owned(),
+            promises: entry.promises,
+            build: Box::new(entry.build),
+            cases: 200,
+        }
+    }
+
+    /// As the scheduler's loop holds it.
+    fn contained(entry: &'static Entry) -> Subject {
+        Subject {
+            name: format!("contained {}", entry.name),
+            promises: entry.promises,
+            build: Box::new(|tiers| {
+                let policy = (entry.build)(tiers);
+                Box::new(Contained::new(policy, entry.name, tiers))
+            }),
+            cases: 20,
+        }
+    }
+
+    /// What decides when a policy is deposed.
+    fn built_in_order() -> Subject {
+        Subject {
+            name: "built-in order".to_owned(),
+            promises: NONE,
+            build: Box::new(|tiers| {
+                let mut contained = Contained::new(Box::new(Fifo::new(tiers)), "fifo", tiers);
+                contained.depose(FaultKind::Idle { waiting: 1 });
+                Box::new(contained)
+            }),
+            cases: 20,
+        }
+    }
+
+    /// Fails after 50,000 decisions.
+    fn failing(drill: Drill) -> Subject {
+        Subject {
+            name: format!("failing ({drill})"),
+            promises: NONE,
+            build: Box::new(move |tiers| {
+                let inner = Box::new(Weighted::new(tiers));
+                let policy = Box::new(Sabotage::new(inner, drill, 50_000));
+                Box::new(Contained::new(policy, "weighted", tiers))
+            }),
+            cases: 20,
+        }
+    }
+}
+
+const NONE: Promises = Promises {
+    weights: false,
+    min_share: false,
+    max_wait: false,
+};
 
 const PROPERTIES: &[(&str, Property)] = &[
     ("wait_bound_holds", wait_bound_holds),
@@ -34,20 +104,41 @@ const PROPERTIES: &[(&str, Property)] = &[
 fn main() {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
-    for entry in REGISTRY {
-        let mut add = |name: &str, property: Property| {
-            let name = format!("{}::{name}", entry.name);
-            trials.push(Trial::test(name, move || property(entry)));
-        };
+    let mut add = |subject: &Arc<Subject>, name: &str, property: Property| {
+        let subject = subject.clone();
+        let name = format!("{}::{name}", subject.name);
+        trials.push(Trial::test(name, move || property(&subject)));
+    };
+    let bare = REGISTRY.iter().map(Subject::bare);
+    let contained = REGISTRY.iter().map(Subject::contained);
+    let built_in = std::iter::once(Subject::built_in_order());
+    for subject in bare.chain(contained).chain(built_in).map(Arc::new) {
         for (name, property) in PROPERTIES {
-            add(name, *property);
+            add(&subject, name, *property);
         }
-        if entry.promises.weights {
-            add("weights_within_5_percent", weights_within_5_percent);
+        if subject.promises.weights {
+            add(
+                &subject,
+                "weights_within_5_percent",
+                weights_within_5_percent,
+            );
         }
-        if entry.promises.min_share {
-            add("min_share_holds", min_share_holds);
+        if subject.promises.min_share {
+            add(&subject, "min_share_holds", min_share_holds);
         }
+    }
+    for drill in [Drill::Hoard, Drill::Unknown, Drill::Slice] {
+        let subject = Arc::new(Subject::failing(drill));
+        add(&subject, "hundred_thousand_tasks", hundred_thousand_tasks);
+        add(
+            &subject,
+            "no_allocation_per_decision",
+            no_allocation_per_decision,
+        );
+    }
+    for entry in REGISTRY {
+        let name = format!("contained {}::decides_as_bare", entry.name);
+        trials.push(Trial::test(name, || decides_as_bare(entry)));
     }
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -107,7 +198,7 @@ fn mixed() -> Vec<Job> {
     jobs
 }
 
-fn wait_bound_holds(entry: &'static Entry) -> Result<(), Failed> {
+fn wait_bound_holds(subject: &Subject) -> Result<(), Failed> {
     let short = table(|tier| TierParams {
         max_wait: Nanos::from_millis(1),
         ..*TierTable::default().get(tier)
@@ -122,10 +213,10 @@ fn wait_bound_holds(entry: &'static Entry) -> Result<(), Failed> {
         for cpus in [1, 4] {
             for jobs in [hogs(8), hogs(64), mixed()] {
                 let tasks = jobs.len() as u64;
-                let mut sim = Sim::new((entry.build)(&tiers), cpus, &jobs);
+                let mut sim = Sim::new((subject.build)(&tiers), cpus, &jobs);
                 sim.run_for(60 * SEC);
                 let slice = 30 * MS;
-                if entry.promises.max_wait {
+                if subject.promises.max_wait {
                     for tier in Tier::ALL {
                         // A CPU frees up within a slice, and every other tier may be overdue.
                         let bound = tiers.get(tier).max_wait.0 + slice * Tier::COUNT as u64;
@@ -143,14 +234,14 @@ fn wait_bound_holds(entry: &'static Entry) -> Result<(), Failed> {
     Ok(())
 }
 
-fn monotone_in_tier(entry: &'static Entry) -> Result<(), Failed> {
+fn monotone_in_tier(subject: &Subject) -> Result<(), Failed> {
     // Equal slices: a policy that ignores tiers still hands out each tier's slice.
     let equal = table(|tier| TierParams {
         slice: Nanos::from_millis(10),
         ..*TierTable::default().get(tier)
     });
     let mut tables = vec![equal];
-    if entry.promises.weights || entry.promises.min_share {
+    if subject.promises.weights || subject.promises.min_share {
         tables.push(TierTable::default());
         tables.push(weights_only());
     }
@@ -161,7 +252,7 @@ fn monotone_in_tier(entry: &'static Entry) -> Result<(), Failed> {
     for tiers in tables {
         for cpus in [1, 4] {
             for jobs in [hogs(16), bursts.clone()] {
-                let mut sim = Sim::new((entry.build)(&tiers), cpus, &jobs);
+                let mut sim = Sim::new((subject.build)(&tiers), cpus, &jobs);
                 sim.run_for(10 * SEC);
                 sim.reset();
                 sim.run_for(120 * SEC);
@@ -189,7 +280,7 @@ fn check_weights(sim: &Sim, tiers: &TierTable, what: &str) -> Result<(), Failed>
     Ok(())
 }
 
-fn weights_within_5_percent(entry: &'static Entry) -> Result<(), Failed> {
+fn weights_within_5_percent(subject: &Subject) -> Result<(), Failed> {
     let bare_default = table(|tier| TierParams {
         min_share: 0,
         max_wait: Nanos(600 * SEC),
@@ -201,7 +292,7 @@ fn weights_within_5_percent(entry: &'static Entry) -> Result<(), Failed> {
     ] {
         for cpus in [1, 4] {
             for (what, jobs) in [("hogs", hogs(8)), ("mixed", mixed())] {
-                let mut sim = Sim::new((entry.build)(&tiers), cpus, &jobs);
+                let mut sim = Sim::new((subject.build)(&tiers), cpus, &jobs);
                 sim.run_for(warm_up);
                 sim.reset();
                 sim.run_for(span);
@@ -216,7 +307,7 @@ fn weights_within_5_percent(entry: &'static Entry) -> Result<(), Failed> {
         ..Job::hog(Tier::Normal)
     });
     for cpus in [1, 2] {
-        let mut sim = Sim::new((entry.build)(&weights_only()), cpus, &jobs);
+        let mut sim = Sim::new((subject.build)(&weights_only()), cpus, &jobs);
         sim.run_for(5 * SEC);
         sim.reset();
         sim.run_for(120 * SEC);
@@ -234,7 +325,7 @@ fn weights_within_5_percent(entry: &'static Entry) -> Result<(), Failed> {
     Ok(())
 }
 
-fn min_share_holds(entry: &'static Entry) -> Result<(), Failed> {
+fn min_share_holds(subject: &Subject) -> Result<(), Failed> {
     let generous = table(|tier| TierParams {
         weight: if tier == Tier::System { 10_000 } else { 1 },
         min_share: [0, 100, 50, 0, 100, 300][tier.index()],
@@ -249,7 +340,7 @@ fn min_share_holds(entry: &'static Entry) -> Result<(), Failed> {
     for tiers in [TierTable::default(), generous, everything] {
         for cpus in [1, 4] {
             for (what, jobs) in [("hogs", hogs(8)), ("mixed", mixed())] {
-                let mut sim = Sim::new((entry.build)(&tiers), cpus, &jobs);
+                let mut sim = Sim::new((subject.build)(&tiers), cpus, &jobs);
                 sim.run_for(2 * SEC);
                 // In every ten seconds less two of its slices, and one of the longest on each
                 // CPU, since a running slice is not cut short; and within 5 % on the whole.
@@ -283,7 +374,7 @@ fn min_share_holds(entry: &'static Entry) -> Result<(), Failed> {
     Ok(())
 }
 
-fn work_conserving(entry: &'static Entry) -> Result<(), Failed> {
+fn work_conserving(subject: &Subject) -> Result<(), Failed> {
     // The simulator asserts at every step that no CPU idles while a task is queued.
     for sleep in [MS, 50 * MS, 2 * SEC] {
         let mut jobs = hogs(5);
@@ -292,26 +383,39 @@ fn work_conserving(entry: &'static Entry) -> Result<(), Failed> {
             job.sleep = sleep + n as u64 * MS / 7;
         }
         for cpus in [1, 3, 16] {
-            let mut sim = Sim::new((entry.build)(&TierTable::default()), cpus, &jobs);
+            let mut sim = Sim::new((subject.build)(&TierTable::default()), cpus, &jobs);
             sim.run_for(20 * SEC);
             ensure!(sim.picks > 0, "nothing ran");
         }
     }
-    let mut sim = Sim::new((entry.build)(&TierTable::default()), 4, &hogs(2));
+    let mut sim = Sim::new((subject.build)(&TierTable::default()), 4, &hogs(2));
     sim.run_for(10 * SEC);
     let used: u64 = sim.used.iter().sum();
     ensure!(used >= 4 * 10 * SEC - 4 * 30 * MS, "only {used} ns used");
     Ok(())
 }
 
-fn deterministic(entry: &'static Entry) -> Result<(), Failed> {
+fn deterministic(subject: &Subject) -> Result<(), Failed> {
     let run = || {
-        let mut sim = Sim::new((entry.build)(&TierTable::default()), 3, &mixed());
+        let mut sim = Sim::new((subject.build)(&TierTable::default()), 3, &mixed());
         sim.trace = Some(Vec::new());
         sim.run_for(10 * SEC);
         sim.trace
     };
     ensure!(run() == run(), "two runs differ");
+    Ok(())
+}
+
+/// A containment that nobody needs is not noticed.
+fn decides_as_bare(entry: &'static Entry) -> Result<(), Failed> {
+    let trace = |subject: Subject| {
+        let mut sim = Sim::new((subject.build)(&TierTable::default()), 3, &mixed());
+        sim.trace = Some(Vec::new());
+        sim.run_for(10 * SEC);
+        sim.trace
+    };
+    let bare = trace(Subject::bare(entry));
+    ensure!(bare == trace(Subject::contained(entry)), "they differ");
     Ok(())
 }
 
@@ -386,16 +490,16 @@ fn any_step() -> impl Strategy<Value = (Step, u64)> {
     (step, extreme()).boxed()
 }
 
-fn no_overflow(entry: &'static Entry) -> Result<(), Failed> {
+fn no_overflow(subject: &Subject) -> Result<(), Failed> {
     let mut runner = TestRunner::new(ProptestConfig {
-        cases: 200,
+        cases: subject.cases,
         failure_persistence: None,
         ..ProptestConfig::default()
     });
     let steps = prop::collection::vec(any_step(), 1..400);
     runner
         .run(&steps, |steps| {
-            let mut policy = (entry.build)(&TierTable::default());
+            let mut policy = (subject.build)(&TierTable::default());
             let mut queued = 0;
             for (step, now) in steps {
                 let now = Nanos(now);
@@ -445,8 +549,8 @@ fn view(pid: usize) -> TaskView {
     }
 }
 
-fn hundred_thousand_tasks(entry: &'static Entry) -> Result<(), Failed> {
-    let mut policy = (entry.build)(&TierTable::default());
+fn hundred_thousand_tasks(subject: &Subject) -> Result<(), Failed> {
+    let mut policy = (subject.build)(&TierTable::default());
     for pid in 0..100_000 {
         ensure!(
             policy.enqueue(view(pid), Nanos(pid as u64)),
@@ -479,10 +583,10 @@ fn hundred_thousand_tasks(entry: &'static Entry) -> Result<(), Failed> {
     Ok(())
 }
 
-fn tasks_that_vanish(entry: &'static Entry) -> Result<(), Failed> {
+fn tasks_that_vanish(subject: &Subject) -> Result<(), Failed> {
     // Every task of tier High exits after a millisecond, a thousandfold a second. A policy
     // without weights owes the tier only the guarantees, so those must be there.
-    let tiers = if entry.promises.weights {
+    let tiers = if subject.promises.weights {
         weights_only()
     } else {
         TierTable::default()
@@ -495,12 +599,12 @@ fn tasks_that_vanish(entry: &'static Entry) -> Result<(), Failed> {
         }
     }
     for cpus in [1, 4] {
-        let mut sim = Sim::new((entry.build)(&tiers), cpus, &jobs);
+        let mut sim = Sim::new((subject.build)(&tiers), cpus, &jobs);
         sim.run_for(60 * SEC);
         // A policy never learns that a task exited early: in the worst case each counts as
         // its whole slice. Of slices handed out, the tier must still get its share.
         let high = tiers.get(Tier::High);
-        let promised = if entry.promises.weights {
+        let promised = if subject.promises.weights {
             let sum: u32 = tiers.0.iter().map(|row| row.weight).sum();
             f64::from(high.weight) / f64::from(sum)
         } else {
@@ -510,7 +614,7 @@ fn tasks_that_vanish(entry: &'static Entry) -> Result<(), Failed> {
         let shares = sim.shares();
         let got = shares[Tier::High.index()];
         ensure!(got >= want * 0.95, "{got} of {want}: {shares:?}");
-        if entry.promises.max_wait {
+        if subject.promises.max_wait {
             let bound = high.max_wait.0 + 30 * MS * Tier::COUNT as u64;
             let waited = sim.longest_wait[Tier::High.index()];
             ensure!(waited <= bound, "waited {waited} of {bound} ns");
@@ -523,7 +627,7 @@ fn tasks_that_vanish(entry: &'static Entry) -> Result<(), Failed> {
         sim.run_for(SEC);
         sim.reset();
         sim.run_for(20 * SEC);
-        if entry.promises.weights {
+        if subject.promises.weights {
             check_weights(&sim, &tiers, "afterwards")?;
         }
         let shares = sim.shares();
@@ -532,8 +636,8 @@ fn tasks_that_vanish(entry: &'static Entry) -> Result<(), Failed> {
     Ok(())
 }
 
-fn no_allocation_per_decision(entry: &'static Entry) -> Result<(), Failed> {
-    let mut policy = (entry.build)(&TierTable::default());
+fn no_allocation_per_decision(subject: &Subject) -> Result<(), Failed> {
+    let mut policy = (subject.build)(&TierTable::default());
     let before = counting::count();
     let mut now = SEC;
     let mut tasks = 0;
@@ -559,7 +663,7 @@ fn no_allocation_per_decision(entry: &'static Entry) -> Result<(), Failed> {
     ensure!(tasks == 0, "{tasks} tasks lost");
     ensure!(after == before, "{} allocations", after - before);
     // The counter does count.
-    drop(Box::new(entry.name.len()));
+    drop(Box::new(subject.name.len()));
     ensure!(counting::count() > after, "the counter is stuck");
     Ok(())
 }
@@ -570,8 +674,8 @@ fn drain(policy: &mut dyn Policy) -> BTreeSet<(i32, u64)> {
         .collect()
 }
 
-fn live_reconfigure_keeps_tasks(entry: &'static Entry) -> Result<(), Failed> {
-    let mut policy = (entry.build)(&TierTable::default());
+fn live_reconfigure_keeps_tasks(subject: &Subject) -> Result<(), Failed> {
+    let mut policy = (subject.build)(&TierTable::default());
     for pid in 0..5_000 {
         ensure!(policy.enqueue(view(pid), Nanos(SEC)), "full at {pid}");
         if pid % 500 == 250 {
@@ -591,14 +695,14 @@ fn live_reconfigure_keeps_tasks(entry: &'static Entry) -> Result<(), Failed> {
         max_wait: Nanos(600 * SEC),
     });
     let new = weights_only();
-    let mut sim = Sim::new((entry.build)(&upside_down), 4, &hogs(16));
+    let mut sim = Sim::new((subject.build)(&upside_down), 4, &hogs(16));
     sim.run_for(30 * SEC);
     sim.policy.configure(&new);
     sim.run_for(5 * SEC);
     sim.reset();
     sim.trace = Some(Vec::new());
     sim.run_for(30 * SEC);
-    if entry.promises.weights {
+    if subject.promises.weights {
         check_weights(&sim, &new, "after the change")?;
     }
     for (_, pid, slice, _) in sim.trace.iter().flatten() {
