@@ -1,6 +1,6 @@
 //! The tasks that wait for a decision, in the order they came.
 
-use crate::{CAPACITY, TaskView, slab::Slab};
+use crate::{CAPACITY, Nanos, TaskView, slab::Slab};
 
 /// The link that joins both ends of the list, so that linking has no special cases.
 const ENDS: u32 = CAPACITY as u32;
@@ -25,6 +25,8 @@ struct Link {
 pub(crate) struct Arrivals {
     slab: Slab,
     links: Vec<Link>,
+    /// When the task in each slot came.
+    came: Vec<Nanos>,
 }
 
 impl Arrivals {
@@ -37,12 +39,14 @@ impl Arrivals {
         Arrivals {
             slab: Slab::new(),
             links: vec![alone; CAPACITY + 1],
+            came: vec![Nanos(0); CAPACITY],
         }
     }
 
-    /// Appends `task`: its slot, or `None` when [`CAPACITY`] tasks wait.
-    pub(crate) fn push(&mut self, task: TaskView) -> Option<u32> {
+    /// Appends `task`, which comes `now`: its slot, or `None` when [`CAPACITY`] tasks wait.
+    pub(crate) fn push(&mut self, task: TaskView, now: Nanos) -> Option<u32> {
         let slot = self.slab.insert(task)?;
+        self.came[slot as usize] = now;
         let last = self.links[ENDS as usize].before;
         let link = &mut self.links[slot as usize];
         link.before = last;
@@ -77,6 +81,12 @@ impl Arrivals {
     pub(crate) fn pop(&mut self) -> Option<TaskView> {
         let slot = self.first()?;
         Some(self.remove(slot))
+    }
+
+    /// The task that came first, and when.
+    pub(crate) fn oldest(&self) -> Option<(&TaskView, Nanos)> {
+        let slot = self.first()?;
+        Some((self.slab.get(slot), self.came[slot as usize]))
     }
 
     /// The slot of the task that came first.
@@ -114,14 +124,15 @@ mod tests {
     fn keeps_arrival_order_around_what_was_taken() {
         let mut arrivals = Arrivals::new();
         let slots: Vec<u32> = (0..5)
-            .map(|pid| arrivals.push(task(pid)).unwrap())
+            .map(|pid| arrivals.push(task(pid), Nanos(pid as u64)).unwrap())
             .collect();
         for pid in [2, 0, 4] {
             let answer = arrivals.ticketed(slots[pid]);
             assert_eq!(arrivals.take(&answer), Some(task(pid as i32)));
             assert_eq!(arrivals.take(&answer), None, "twice");
         }
-        assert!(arrivals.push(task(9)).is_some());
+        assert!(arrivals.push(task(9), Nanos(9)).is_some());
+        assert_eq!(arrivals.oldest(), Some((&task(1), Nanos(1))));
         let left: Vec<i32> = std::iter::from_fn(|| arrivals.pop())
             .map(|task| task.pid)
             .collect();
@@ -132,7 +143,7 @@ mod tests {
     #[test]
     fn forged_tickets_find_nothing() {
         let mut arrivals = Arrivals::new();
-        let slot = arrivals.push(task(1)).unwrap();
+        let slot = arrivals.push(task(1), Nanos(0)).unwrap();
         let honest = arrivals.ticketed(slot);
         let wrong_pid = TaskView { pid: 2, ..honest };
         assert_eq!(arrivals.take(&wrong_pid), None);
@@ -148,10 +159,14 @@ mod tests {
     #[test]
     fn a_stale_ticket_does_not_fit_the_slots_next_task() {
         let mut arrivals = Arrivals::new();
-        let slot = arrivals.push(task(1)).unwrap();
+        let slot = arrivals.push(task(1), Nanos(0)).unwrap();
         let stale = arrivals.ticketed(slot);
         assert!(arrivals.pop().is_some());
-        assert_eq!(arrivals.push(task(1)), Some(slot), "the slot is used again");
+        assert_eq!(
+            arrivals.push(task(1), Nanos(0)),
+            Some(slot),
+            "the slot is used again"
+        );
         assert_eq!(arrivals.take(&stale), None);
         assert_eq!(arrivals.len(), 1);
     }

@@ -1,8 +1,8 @@
 //! A policy whose faults do not reach the scheduler.
 
 use crate::{
-    Decision, Fault, FaultKind, Message, Nanos, Policy, TaskView, TierTable, arrivals::Arrivals,
-    ledger,
+    Decision, Fault, FaultKind, Message, Nanos, Policy, TaskView, Tier, TierTable,
+    arrivals::Arrivals, ledger,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -82,6 +82,13 @@ impl Contained {
     #[must_use]
     pub fn clamped(&self) -> u64 {
         self.clamped
+    }
+
+    /// The tier of the task that has waited longest, and when it came.
+    #[must_use]
+    pub fn oldest(&self) -> Option<(Tier, Nanos)> {
+        let (task, came) = self.waiting.oldest()?;
+        Some((task.tier, came))
     }
 
     /// The built-in order decides from now on. The first fault of a policy is the one kept, and
@@ -175,7 +182,7 @@ impl Contained {
     }
 
     /// The built-in order. It keeps no virtual time: the task's own goes back unchanged.
-    fn oldest(&mut self) -> Option<Decision> {
+    fn in_order(&mut self) -> Option<Decision> {
         let task = self.waiting.pop()?;
         let slice = Nanos(ledger::slice(self.tiers.get(task.tier)));
         Some(Decision {
@@ -193,7 +200,7 @@ impl Policy for Contained {
     }
 
     fn enqueue(&mut self, task: TaskView, now: Nanos) -> bool {
-        let Some(slot) = self.waiting.push(task) else {
+        let Some(slot) = self.waiting.push(task, now) else {
             return false;
         };
         self.offer(slot, now);
@@ -204,7 +211,7 @@ impl Policy for Contained {
         if self.is_empty() {
             return None;
         }
-        self.ask(now).or_else(|| self.oldest())
+        self.ask(now).or_else(|| self.in_order())
     }
 
     fn len(&self) -> usize {
@@ -239,7 +246,7 @@ impl Drop for Retired {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CAPACITY, Fifo, Tier, TierParams, testing::task};
+    use crate::{CAPACITY, Fifo, TierParams, testing::task};
     use proptest::prelude::*;
     use std::{
         collections::VecDeque,

@@ -38,7 +38,7 @@ pub enum Phase {
 pub struct Vitals {
     /// When this was written, on `CLOCK_MONOTONIC`.
     pub beat: u64,
-    /// How long the loop has had work that it has not looked at.
+    /// How long the loop has had work that it has not looked at, or has been at one round.
     pub unseen: u64,
     /// How long the head of each tier's line has been waiting for a CPU.
     pub waited: [u64; TIERS],

@@ -53,6 +53,11 @@ pub struct Args {
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub exit_dump_len: u32,
 
+    /// Has the policy misbehave on purpose after N decisions, to see that this node survives
+    /// it: panic, loop, slow, unknown, slice, hoard or grow.
+    #[arg(long, value_name = "WHAT[@N]", hide = true)]
+    pub drill: Option<String>,
+
     /// The page that infera-guard watches.
     #[arg(long, value_name = "FD", hide = true, value_parser = clap::value_parser!(i32).range(3..))]
     pub heartbeat_fd: Option<i32>,

@@ -12,6 +12,7 @@ mod config;
 mod exit_code;
 mod kernel;
 mod monitor;
+mod pace;
 mod plan;
 mod report;
 mod scheduler;
@@ -25,12 +26,13 @@ use cli::Args;
 use crossbeam::channel::bounded;
 use exit_code::{Refusal, Status, why_it_ended};
 use infera_heartbeat::{Page, Phase};
-use infera_policy::{REGISTRY, find, names};
+use infera_policy::{Contained, Drill, REGISTRY, Sabotage, find, names};
 use log::{error, info, warn};
 use report::{Meter, SOCKET};
 use simplelog::{ColorChoice, ConfigBuilder, LevelFilter, TermLogger, TerminalMode};
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -130,6 +132,7 @@ fn run(args: Args) -> Result<Status, Refusal> {
             format!("unknown policy '{name}': use one of {}", names.join(", ")),
         )
     })?;
+    let drill = args.drill.as_deref().map(parse_drill).transpose()?;
     let plan = plan_for(Path::new(SYS_CPUS), &config)
         .map_err(|error| Refusal::new(Status::Internal, error.to_string()))?;
     if args.dry_run {
@@ -158,10 +161,11 @@ fn run(args: Args) -> Result<Status, Refusal> {
     };
     start("infera-watch", move || helper.run())?;
     let (eyes_in, eyes) = bounded(1);
+    let (faults_in, faults) = bounded(1);
     let told = page.clone();
     start("infera-vitals", move || {
         if let Ok(eyes) = eyes.recv()
-            && let Err(error) = vitals::tell(&eyes, &told, guarded)
+            && let Err(error) = vitals::tell(&eyes, &faults, &told, guarded)
         {
             error!("the guard learns nothing: {error:#}");
         }
@@ -176,7 +180,16 @@ fn run(args: Args) -> Result<Status, Refusal> {
     let _server = report::serve(Path::new(SOCKET), orders_in)
         .inspect_err(|error| warn!("no statistics for --monitor: {error:#}"));
 
-    let policy = (entry.build)(&config.tiers);
+    let mut policy = (entry.build)(&config.tiers);
+    if let Some((drill, after)) = drill {
+        warn!(
+            "this is a drill: {} after {after} decisions",
+            drill.summary()
+        );
+        policy = Box::new(Sabotage::new(policy, drill, after));
+    }
+    let policy = Contained::new(policy, entry.name, &config.tiers);
+    quiet_panics_here();
     let mut object = MaybeUninit::uninit();
     let mut scheduler = scheduler::Scheduler::attach(
         &mut object,
@@ -184,7 +197,7 @@ fn run(args: Args) -> Result<Status, Refusal> {
         &config,
         &plan,
         args.exit_dump_len,
-        orders,
+        (orders, faults_in),
     )
     .map_err(internal)?;
     take_hangup();
@@ -200,6 +213,31 @@ fn run(args: Args) -> Result<Status, Refusal> {
     scheduler.run(&page);
     page.enter(Phase::Leaving);
     ended(scheduler)
+}
+
+fn parse_drill(text: &str) -> Result<(Drill, u64), Refusal> {
+    let (name, after) = text.split_once('@').unwrap_or((text, "1000"));
+    let refuse = |why: String| Refusal::new(Status::Config, format!("--drill {text}: {why}"));
+    let drill = name.parse().map_err(|_| {
+        let names: Vec<_> = Drill::ALL.iter().map(|drill| drill.name()).collect();
+        refuse(format!("use one of {}", names.join(", ")))
+    })?;
+    let after = after
+        .parse()
+        .map_err(|_| refuse("@ wants a number".into()))?;
+    Ok((drill, after))
+}
+
+/// A panic of the policy is contained, and logged by a helper; the hook must not write or map
+/// memory on the loop's thread.
+fn quiet_panics_here() {
+    let here = std::thread::current().id();
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().id() != here {
+            before(panic);
+        }
+    }));
 }
 
 /// The page that the guard watches, or one that nobody does.
@@ -244,7 +282,17 @@ fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Refusal>
 fn main() -> ExitCode {
     let args = Args::parse();
     log_to_terminal(args.verbose);
-    match run(args) {
+    // By the time that a panic arrives here it has detached the scheduler: it may be told.
+    let outcome = catch_unwind(AssertUnwindSafe(|| run(args))).unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
+        let sentence = format!(
+            "it panicked ({}): the stock scheduler runs this node; please report this",
+            message.unwrap_or("without a message")
+        );
+        Err(Refusal::new(Status::Internal, sentence))
+    });
+    match outcome {
         Ok(status) => status.into(),
         Err(refusal) => {
             eprintln!("scx_infera: {}", refusal.sentence);

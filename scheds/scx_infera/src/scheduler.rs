@@ -5,24 +5,29 @@
 
 use crate::bpf::{BpfScheduler, DispatchedTask, QueuedTask, RL_CPU_ANY};
 use crate::config::Config;
+use crate::pace::Pace;
 use crate::plan::Plan;
 use crate::stats::Counters;
-use crate::vitals::Eyes;
+use crate::vitals::{DEPOSED, Eyes};
 use crate::watch::Order;
 use anyhow::{Context, Result};
-use crossbeam::channel::{Receiver, TryRecvError};
+use crossbeam::channel::{Receiver, Sender, TryRecvError};
 use infera_bpf::{LAT_BUCKETS, Path, unpack_weight};
 use infera_heartbeat::Page;
-use infera_policy::{Decision, Nanos, Policy, TaskView, Tier};
+use infera_policy::{Contained, Decision, Fault, FaultKind, Nanos, Policy, TaskView, Tier};
 use libbpf_rs::{MapHandle, OpenObject};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
 
 /// The attached scheduler.
 pub struct Scheduler<'cb> {
     bpf: BpfScheduler<'cb>,
-    policy: Box<dyn Policy>,
+    policy: Contained,
+    pace: Pace,
     orders: Receiver<Order>,
+    /// To whoever logs.
+    faults: Sender<Fault>,
     attached: Nanos,
     cpus: Vec<usize>,
     /// A decision that the ring had no room for.
@@ -61,11 +66,11 @@ impl<'cb> Scheduler<'cb> {
     /// thread or a process.
     pub fn attach(
         object: &'cb mut MaybeUninit<OpenObject>,
-        policy: Box<dyn Policy>,
+        policy: Contained,
         config: &Config,
         plan: &Plan,
         exit_dump_len: u32,
-        orders: Receiver<Order>,
+        (orders, faults): (Receiver<Order>, Sender<Fault>),
     ) -> Result<Self> {
         let slice = config.tiers.get(Tier::Normal).slice.0;
         let bpf = BpfScheduler::init(
@@ -83,7 +88,9 @@ impl<'cb> Scheduler<'cb> {
         let mut scheduler = Scheduler {
             bpf,
             policy,
+            pace: Pace::default(),
             orders,
+            faults,
             attached: now(),
             cpus: plan.cpus.iter().map(|cpu| cpu.cpu).collect(),
             held: None,
@@ -215,12 +222,13 @@ impl<'cb> Scheduler<'cb> {
         self.bss().infera_sched_idle = u32::from(idle);
     }
 
-    /// One round.
-    fn round(&mut self) {
-        let now = now();
+    /// One round; returns how many calls the policy had.
+    fn round(&mut self, now: Nanos) -> u64 {
+        let before = self.policy.len();
         if self.held.is_none() {
             self.receive(now);
         }
+        let received = self.policy.len() - before;
         // Decisions are kept fresh: no more ahead of the CPUs than half of them can take,
         // and always one, so that a task only some CPUs may run holds up nobody else.
         let ahead = self.bss().infera_run_depth;
@@ -228,7 +236,8 @@ impl<'cb> Scheduler<'cb> {
             .div_ceil(2)
             .saturating_sub(ahead)
             .max(1);
-        for _ in 0..room {
+        let mut decided = 0;
+        while decided < room {
             let Some(decision) = self.held.take().or_else(|| self.policy.pick(now)) else {
                 break;
             };
@@ -236,7 +245,13 @@ impl<'cb> Scheduler<'cb> {
                 self.held = Some(decision);
                 break;
             }
+            decided += 1;
         }
+        received as u64 + decided
+    }
+
+    /// Gives the CPU away until there is work.
+    fn rest(&mut self) {
         let waiting = self.policy.len() + usize::from(self.held.is_some());
         // Tells a yield with nothing left to do from being interrupted with work in hand.
         self.set_idle(true);
@@ -248,8 +263,26 @@ impl<'cb> Scheduler<'cb> {
     pub fn run(&mut self, page: &Page) {
         while !self.bpf.exited() {
             self.obey();
-            self.round();
-            page.round(None);
+            let began = now();
+            let calls = self.round(began);
+            let took = now().since(began);
+            if let Some(took) = self.pace.too_slow(took, calls) {
+                self.policy.depose(FaultKind::Slow { took });
+            }
+            if self.policy.fault().is_some() && !DEPOSED.load(Ordering::Relaxed) {
+                DEPOSED.store(true, Ordering::Relaxed);
+                self.tell_fault();
+            }
+            let oldest = self.policy.oldest();
+            page.round(oldest.map(|(tier, came)| (tier.index(), came.0)));
+            self.rest();
+        }
+    }
+
+    /// Has a helper say why the policy no longer decides: logging may wait.
+    fn tell_fault(&self) {
+        if let Some(fault) = self.policy.fault() {
+            let _ = self.faults.try_send(fault.clone());
         }
     }
 

@@ -3,8 +3,9 @@
 
 use crate::bpf_skel::types::bss;
 use anyhow::{Context, Result, ensure};
+use crossbeam::channel::Receiver;
 use infera_heartbeat::{Page, Phase, TIERS, Vitals};
-use infera_policy::Tier;
+use infera_policy::{Fault, Tier};
 use libbpf_rs::{MapCore, MapHandle, libbpf_sys};
 use log::{error, warn};
 use rustix::fd::{AsRawFd, OwnedFd};
@@ -64,11 +65,13 @@ impl Eyes {
     }
 }
 
-/// Tells, until the process ends.
-pub fn tell(eyes: &Eyes, page: &Page, guarded: bool) -> Result<()> {
+/// Tells, until the process ends; also the log, of a policy's fault.
+pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -> Result<()> {
     let bss = eyes.open()?;
     let before = major_faults();
     let mut complained = false;
+    // The loop's last round that was seen, and since when it has been the last.
+    let mut round = (0, crate::scheduler::now().0);
     loop {
         if let Err(error) = eyes.measure()
             && !complained
@@ -79,16 +82,23 @@ pub fn tell(eyes: &Eyes, page: &Page, guarded: bool) -> Result<()> {
         let now = crate::scheduler::now().0;
         // SAFETY: the mapping lives on; each field is a word that the kernel side writes, and
         // whichever value is read is one that it had.
-        let (waited, unseen, ring_full) = unsafe {
+        let (waited, unseen, idle, ring_full) = unsafe {
             (
                 ptr::read_volatile(&raw const (*bss).infera_waited),
                 ptr::read_volatile(&raw const (*bss).infera_unseen),
+                ptr::read_volatile(&raw const (*bss).infera_sched_idle),
                 ptr::read_volatile(&raw const (*bss).nr_sched_congested),
             )
         };
+        // A loop that rests waits for work, and the overlay tells how long work has waited
+        // for it; one that does not is in a round, which is to end.
+        let rounds = page.rounds();
+        if idle != 0 || rounds != round.0 {
+            round = (rounds, now);
+        }
         let mut vitals = Vitals {
             beat: now,
-            unseen,
+            unseen: unseen.max(now.saturating_sub(round.1)),
             ring_full,
             major_faults: major_faults().saturating_sub(before),
             deposed: DEPOSED.load(Ordering::Relaxed).into(),
@@ -100,6 +110,9 @@ pub fn tell(eyes: &Eyes, page: &Page, guarded: bool) -> Result<()> {
             *waited = (*waited).max(now.saturating_sub(since));
         }
         page.tell(vitals);
+        for fault in faults.try_iter() {
+            error!("{fault}: arrival order decides from now on; start again with another policy");
+        }
         if guarded && page.phase() == Phase::Attached {
             let away = Duration::from_nanos(now.saturating_sub(page.guard_beat()));
             if away > GUARD_AWAY {
