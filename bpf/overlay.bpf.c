@@ -89,6 +89,13 @@ struct cpu_ctx {
 };
 static struct cpu_ctx cpu_ctxs[MAX_CPUS];
 
+/*
+ * The dead man's switch: user space says every 50 ms that it is there, by running
+ * infera_measure. When it has not until then, the node goes back to the stock scheduler,
+ * whoever else may be stopped, too.
+ */
+static volatile u64 alive_until;
+
 /* Since when the scheduler process has had work it has not seen; 0: none. */
 static volatile u64 sched_wanted_at;
 
@@ -553,6 +560,13 @@ static bool keep(struct task_struct *prev, struct infera_task *t, s32 cpu, u32 t
 	return true;
 }
 
+/* On every CPU that is busy, on every tick. */
+void BPF_STRUCT_OPS(infera_tick, struct task_struct *p)
+{
+	if (time_after(scx_bpf_now(), alive_until))
+		scx_bpf_exit(0, "user space has given no sign of life for %d ms", ALIVE_MS);
+}
+
 /* A CPU needs work. */
 void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 {
@@ -742,6 +756,8 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(infera_init)
 		if (err)
 			return err;
 	}
+	/* Attaching and locking memory take their time. */
+	alive_until = scx_bpf_now() + (u64)ATTACH_MS * (NSEC_PER_SEC / 1000);
 	infera_default_tier = TIER_NORMAL;
 	infera_preempts = TIER_BIT(TIER_SYSTEM) | TIER_BIT(TIER_CRITICAL) | TIER_BIT(TIER_HIGH);
 	infera_user_bound_ns = 100 * (NSEC_PER_SEC / 1000);
@@ -773,8 +789,8 @@ static void measure_queue(u64 dsq, u64 now)
 }
 
 /*
- * Called by user space, from a thread that does not wait for the loop: fills infera_waited
- * and infera_unseen. What is in the policy's hands is user space's own to measure.
+ * Called by user space, from a thread that does not wait for the loop: a sign of life, and
+ * fills infera_waited and infera_unseen. What is in the policy's hands is user space's own to measure.
  */
 SEC("syscall")
 int infera_measure(void *ctx)
@@ -785,6 +801,7 @@ int infera_measure(void *ctx)
 	bpf_for(i, 0, TIER_SLOTS)
 		infera_waited[i] = 0;
 	infera_unseen = wanted ? time_delta(now, wanted) : 0;
+	alive_until = now + (u64)ALIVE_MS * (NSEC_PER_SEC / 1000);
 	bpf_rcu_read_lock();
 	bpf_for(i, 0, TIER_NORMAL)
 		measure_queue(TIER_DSQ(i), now);
@@ -804,6 +821,7 @@ SCX_OPS_DEFINE(rustland,
 	       .select_cpu		= (void *)infera_select_cpu,
 	       .enqueue			= (void *)infera_enqueue,
 	       .dispatch		= (void *)infera_dispatch,
+	       .tick			= (void *)infera_tick,
 	       .runnable		= (void *)infera_runnable,
 	       .running			= (void *)infera_running,
 	       .stopping		= (void *)infera_stopping,
@@ -812,6 +830,10 @@ SCX_OPS_DEFINE(rustland,
 	       .init_task		= (void *)infera_init_task,
 	       .init			= (void *)infera_init,
 	       .exit			= (void *)infera_exit,
-	       .timeout_ms		= 5000,
+	       /*
+		* The kernel's longest: it counts any long wait, also that of the last of ten
+		* thousand busy tasks, and what it is for we find out sooner.
+		*/
+	       .timeout_ms		= 30000,
 	       .dispatch_max_batch	= MAX_DISPATCH_SLOT,
 	       .name			= "infera");

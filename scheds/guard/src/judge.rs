@@ -11,9 +11,13 @@ pub struct Limits {
     pub attach: Duration,
     /// Without a beat of its watcher, or with work that its loop has not looked at.
     pub stall: Duration,
-    /// In line for a CPU, for the head of a tier's line.
+    /// In line for a CPU, for the head of a tier's line, when its tier gets none at all.
     pub wait: Duration,
 }
+
+/// The same when its tier is served. Ten thousand busy tasks on a few CPUs do wait for
+/// seconds, whoever schedules them; the kernel's own watchdog takes 30 s for too long.
+const WAIT_SERVED: Duration = Duration::from_secs(20);
 
 /// What is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,9 +88,16 @@ pub fn judge(
     if unseen > limits.stall {
         return Some(Trouble::Stuck(unseen));
     }
-    let waited = vitals.waited.map(Duration::from_nanos);
-    let starved = (0..waited.len()).find(|&tier| waited[tier] > limits.wait)?;
-    Some(Trouble::Starved(starved, waited[starved]))
+    let starved = |tier: &usize| {
+        let waited = Duration::from_nanos(vitals.waited[*tier]);
+        let unserved = Duration::from_nanos(vitals.unserved[*tier]);
+        waited.min(unserved) > limits.wait || waited > WAIT_SERVED
+    };
+    let tier = (0..vitals.waited.len()).find(starved)?;
+    Some(Trouble::Starved(
+        tier,
+        Duration::from_nanos(vitals.waited[tier]),
+    ))
 }
 
 #[cfg(test)]
@@ -132,10 +143,21 @@ mod tests {
         assert_eq!(judged(Phase::Leaving, stuck, 1000 * MS), None);
         let mut starved = beat(1000 * MS);
         starved.waited[5] = 3100 * MS;
+        assert_eq!(judged(Phase::Attached, starved, 1000 * MS), None, "served");
+        starved.unserved[5] = 3200 * MS;
         assert_eq!(
             judged(Phase::Attached, starved, 1000 * MS),
             Some(Trouble::Starved(5, Duration::from_millis(3100)))
         );
+    }
+
+    #[test]
+    fn a_served_tier_may_wait_longer_but_not_forever() {
+        let mut crowd = beat(1000 * MS);
+        crowd.waited[3] = 19_000 * MS;
+        assert_eq!(judged(Phase::Attached, crowd, 1000 * MS), None);
+        crowd.waited[3] = 21_000 * MS;
+        assert!(judged(Phase::Attached, crowd, 1000 * MS).is_some());
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct Vitals {
     pub unseen: u64,
     /// How long the head of each tier's line has been waiting for a CPU.
     pub waited: [u64; TIERS],
+    /// How long ago each tier last used CPU time.
+    pub unserved: [u64; TIERS],
     /// Tasks in the policy's hands.
     pub waiting: u64,
     /// Tasks that found the ring to the policy full, since attach.
@@ -52,7 +54,7 @@ pub struct Vitals {
     pub deposed: u64,
 }
 
-const WORDS: usize = 6 + TIERS;
+const WORDS: usize = 6 + 2 * TIERS;
 
 impl Vitals {
     fn to_words(self) -> [u64; WORDS] {
@@ -65,13 +67,15 @@ impl Vitals {
             self.major_faults,
             self.deposed,
         ]);
-        words[6..].copy_from_slice(&self.waited);
+        words[6..6 + TIERS].copy_from_slice(&self.waited);
+        words[6 + TIERS..].copy_from_slice(&self.unserved);
         words
     }
 
     fn from_words(words: [u64; WORDS]) -> Self {
-        let mut waited = [0; TIERS];
-        waited.copy_from_slice(&words[6..]);
+        let (mut waited, mut unserved) = ([0; TIERS], [0; TIERS]);
+        waited.copy_from_slice(&words[6..6 + TIERS]);
+        unserved.copy_from_slice(&words[6 + TIERS..]);
         Vitals {
             beat: words[0],
             unseen: words[1],
@@ -80,6 +84,7 @@ impl Vitals {
             major_faults: words[4],
             deposed: words[5],
             waited,
+            unserved,
         }
     }
 }
@@ -207,6 +212,7 @@ mod tests {
         let vitals = Vitals {
             beat: 7,
             waited: [1, 2, 3, 4, 5, 6],
+            unserved: [7, 8, 9, 10, 11, 12],
             deposed: 1,
             ..Vitals::default()
         };

@@ -144,10 +144,24 @@ fn pattern_of(path: &str) -> Result<String, String> {
     Ok(inner.to_owned())
 }
 
+/// The longest configuration, in bytes: parsing takes many times its length of the memory that
+/// the scheduler has, and a scheduler that runs out of it is gone.
+const MAX_BYTES: u64 = 64 * 1024;
+
+fn read_bounded(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let file = fs::File::open(path)?;
+    if file.take(MAX_BYTES + 1).read_to_string(&mut text)? as u64 > MAX_BYTES {
+        let sentence = format!("a configuration has at most {} KiB", MAX_BYTES / 1024);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, sentence));
+    }
+    Ok(text)
+}
+
 impl Config {
     /// Reads and validates `path`.
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        let text = read_bounded(path).map_err(|source| ConfigError::Read {
             path: path.to_owned(),
             source,
         })?;

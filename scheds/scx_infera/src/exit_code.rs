@@ -24,6 +24,8 @@ pub enum Status {
     Again = 8,
     /// Somebody detached it on purpose: sysrq-S, or its BPF link.
     Dismissed = 9,
+    /// The guard stopped watching, so it left by itself.
+    Unwatched = 11,
 }
 
 /// `enum scx_exit_kind`, as far as we tell kinds apart.

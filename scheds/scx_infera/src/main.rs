@@ -252,7 +252,10 @@ fn heartbeat(fd: Option<i32>) -> Result<Page, Refusal> {
 
 /// Detaches, and tells why it ended.
 fn ended(scheduler: scheduler::Scheduler<'_>) -> Result<Status, Refusal> {
-    let status = why_it_ended(scheduler.exit_kind());
+    let status = match why_it_ended(scheduler.exit_kind()) {
+        Status::Done if vitals::UNWATCHED.load(Ordering::Relaxed) => Status::Unwatched,
+        status => status,
+    };
     let what = match scheduler.detach() {
         Ok(()) => String::new(),
         Err(error) => format!(" ({error:#})"),
@@ -264,6 +267,7 @@ fn ended(scheduler: scheduler::Scheduler<'_>) -> Result<Status, Refusal> {
             return Ok(Status::Done);
         }
         Status::Again => format!("CPUs came or went{what}: {stock}; start it again"),
+        Status::Unwatched => format!("left because nobody watched{what}: {stock}"),
         Status::Dismissed => format!("somebody detached the scheduler{what}: {stock}"),
         _ => format!("the kernel detached the scheduler{what}: {stock}; see the kernel log"),
     };

@@ -61,6 +61,15 @@ fn view(task: &QueuedTask) -> TaskView {
     }
 }
 
+/// The longest slice with which each of so many waiting tasks has its turn within a second.
+/// Below a tick it would change nothing.
+fn turn(waiting: usize, cpus: usize) -> Nanos {
+    const ROUND: u64 = 1_000_000_000;
+    const TICK: u64 = 1_000_000;
+    let round = ROUND.saturating_mul(cpus as u64) / (waiting as u64).max(1);
+    Nanos(round.max(TICK))
+}
+
 impl<'cb> Scheduler<'cb> {
     /// Loads the overlay and attaches it. Afterwards this thread cannot map memory, start a
     /// thread or a process.
@@ -110,6 +119,7 @@ impl<'cb> Scheduler<'cb> {
                 .as_fd()
                 .try_clone_to_owned()?,
             bss: MapHandle::try_from(&self.bpf.skel.maps.bss)?,
+            cpus: self.cpus.iter().max().map_or(0, |cpu| cpu + 1),
         })
     }
 
@@ -190,12 +200,13 @@ impl<'cb> Scheduler<'cb> {
 
     /// Sends a decision; `false` when the ring is full.
     fn send(&mut self, decision: &Decision) -> bool {
+        let most = turn(self.policy.len(), self.cpus.len());
         self.bpf
             .dispatch_task(&DispatchedTask {
                 pid: decision.task.pid,
                 cpu: RL_CPU_ANY,
                 flags: decision.task.flags,
-                slice_ns: decision.slice.0.max(1),
+                slice_ns: decision.slice.min(most).0.max(1),
                 vtime: decision.vtime,
                 enq_cnt: decision.task.enq_cnt,
             })
@@ -301,5 +312,17 @@ impl<'cb> Scheduler<'cb> {
     pub fn detach(mut self) -> Result<()> {
         self.bpf.shutdown_and_report()?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crowds_get_shorter_turns() {
+        assert_eq!(turn(0, 4), Nanos::from_millis(4_000));
+        assert_eq!(turn(400, 4), Nanos::from_millis(10));
+        assert_eq!(turn(100_000, 4), Nanos::from_millis(1));
     }
 }

@@ -25,12 +25,17 @@ const _: () = assert!(TIERS == Tier::COUNT);
 /// Set when the policy was deposed; the loop does that.
 pub static DEPOSED: AtomicBool = AtomicBool::new(false);
 
+/// Set when the guard does not watch any more, and we leave for that.
+pub static UNWATCHED: AtomicBool = AtomicBool::new(false);
+
 /// The overlay as this thread sees it.
 pub struct Eyes {
     /// Has the overlay measure.
     pub measure: OwnedFd,
     /// The map that holds the overlay's variables.
     pub bss: MapHandle,
+    /// One more than the highest CPU's number.
+    pub cpus: usize,
 }
 
 impl Eyes {
@@ -68,10 +73,13 @@ impl Eyes {
 /// Tells, until the process ends; also the log, of a policy's fault.
 pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -> Result<()> {
     let bss = eyes.open()?;
+    let cpus = eyes.cpus;
     let before = major_faults();
     let mut complained = false;
     // The loop's last round that was seen, and since when it has been the last.
     let mut round = (0, crate::scheduler::now().0);
+    // Each tier's CPU time, and when it last grew.
+    let mut served = [(0, round.1); TIERS];
     loop {
         if let Err(error) = eyes.measure()
             && !complained
@@ -82,9 +90,10 @@ pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -
         let now = crate::scheduler::now().0;
         // SAFETY: the mapping lives on; each field is a word that the kernel side writes, and
         // whichever value is read is one that it had.
-        let (waited, unseen, idle, ring_full) = unsafe {
+        let (waited, cpu_time, unseen, idle, ring_full) = unsafe {
             (
                 ptr::read_volatile(&raw const (*bss).infera_waited),
+                cpu_time(bss, cpus),
                 ptr::read_volatile(&raw const (*bss).infera_unseen),
                 ptr::read_volatile(&raw const (*bss).infera_sched_idle),
                 ptr::read_volatile(&raw const (*bss).nr_sched_congested),
@@ -105,6 +114,12 @@ pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -
             ..Vitals::default()
         };
         vitals.waited.copy_from_slice(&waited[..TIERS]);
+        for (tier, time) in cpu_time.into_iter().enumerate() {
+            if served[tier].0 != time {
+                served[tier] = (time, now);
+            }
+            vitals.unserved[tier] = now - served[tier].1;
+        }
         if let Some((tier, since)) = page.oldest() {
             let waited = &mut vitals.waited[tier];
             *waited = (*waited).max(now.saturating_sub(since));
@@ -120,12 +135,28 @@ pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -
                     "the guard has not looked for {} ms: leaving, for nobody would see us fail",
                     away.as_millis()
                 );
+                UNWATCHED.store(true, Ordering::Relaxed);
                 leave();
                 return Ok(());
             }
         }
         std::thread::sleep(PERIOD);
     }
+}
+
+/// Each tier's CPU time on all CPUs.
+///
+/// # Safety
+///
+/// `bss` must point at the overlay's mapped variables.
+unsafe fn cpu_time(bss: *const bss, cpus: usize) -> [u64; TIERS] {
+    std::array::from_fn(|tier| {
+        // SAFETY: as above; the index is bounded.
+        let time = |cpu: usize| unsafe {
+            ptr::read_volatile(&raw const (*bss).infera_cpu_time[cpu][tier])
+        };
+        (0..cpus).map(time).fold(0, u64::wrapping_add)
+    })
 }
 
 /// What a signal to stop does.

@@ -3,12 +3,14 @@
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
+
+use crate::clock;
 
 const CACHE_LINE: usize = 64;
 const COUNTER: usize = size_of::<AtomicU64>();
@@ -97,19 +99,44 @@ impl Drop for Counters {
 pub struct Progress {
     /// Units of work that all hogs have done.
     pub units: u64,
+    /// The largest counter.
+    pub max: u64,
+    /// Hogs that did nothing meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stalled: Option<usize>,
+}
+
+/// Options of `progress`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The file.
+    pub file: PathBuf,
+    /// Look twice, this long apart, and count who stood still.
+    #[arg(long, default_value_t = 0, value_name = "MS")]
+    pub stalled_ms: u64,
 }
 
 /// Sums a file of counters.
-pub fn progress(path: &Path) -> Result<Progress> {
-    let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    sum(&bytes).with_context(|| format!("reading {}", path.display()))
+pub fn progress(args: &Args) -> Result<Progress> {
+    let counters = || -> Result<Vec<u64>> {
+        let told = || format!("reading {}", args.file.display());
+        parse(&fs::read(&args.file).with_context(told)?).with_context(told)
+    };
+    let before = counters()?;
+    clock::sleep_until(clock::monotonic() + args.stalled_ms * clock::MS);
+    let now = counters()?;
+    let stood = |(before, now): &(&u64, &u64)| before == now;
+    Ok(Progress {
+        units: now.iter().sum(),
+        max: now.iter().copied().max().unwrap_or(0),
+        stalled: (args.stalled_ms > 0).then(|| before.iter().zip(&now).filter(stood).count()),
+    })
 }
 
-fn sum(bytes: &[u8]) -> Result<Progress> {
+fn parse(bytes: &[u8]) -> Result<Vec<u64>> {
     let (counters, rest) = bytes.as_chunks::<COUNTER>();
     ensure!(rest.is_empty(), "{} bytes are no counters", bytes.len());
-    let units = counters.iter().map(|c| u64::from_ne_bytes(*c)).sum();
-    Ok(Progress { units })
+    Ok(counters.iter().map(|c| u64::from_ne_bytes(*c)).collect())
 }
 
 #[cfg(test)]
@@ -130,16 +157,21 @@ mod tests {
         let name = format!("infera-load-counters-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
         let counters = Counters::in_file(2, &path).unwrap();
-        assert_eq!(progress(&path).unwrap().units, 0);
+        let args = Args {
+            file: path.clone(),
+            stalled_ms: 1,
+        };
+        assert_eq!(progress(&args).unwrap().units, 0);
         counters.get(0).store(5, Ordering::Relaxed);
         counters.get(1).store(7, Ordering::Relaxed);
-        assert_eq!(progress(&path).unwrap().units, 12);
+        let now = progress(&args).unwrap();
+        assert_eq!((now.units, now.max, now.stalled), (12, 7, Some(2)));
         fs::remove_file(&path).unwrap();
     }
 
     #[test]
     fn odd_sizes_are_refused() {
-        assert!(sum(&[0; 12]).is_err());
-        assert_eq!(sum(&[]).unwrap().units, 0);
+        assert!(parse(&[0; 12]).is_err());
+        assert!(parse(&[]).unwrap().is_empty());
     }
 }

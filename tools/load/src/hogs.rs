@@ -27,6 +27,9 @@ pub struct Args {
     /// Keep the counters in this file, 8 bytes for each hog.
     #[arg(long, value_name = "FILE")]
     pub progress: Option<PathBuf>,
+    /// Keep in this file, 8 bytes for each hog, its longest time without a CPU, in ns.
+    #[arg(long, value_name = "FILE")]
+    pub gaps: Option<PathBuf>,
     /// Make each hog a process instead of a thread.
     #[arg(long)]
     pub processes: bool,
@@ -50,14 +53,22 @@ pub fn run(args: &Args) -> Result<Report> {
         Some(path) => Counters::in_file(count, path)?,
         None => Counters::anonymous(count)?,
     };
+    let gaps = match &args.gaps {
+        Some(path) => Some(Counters::in_file(count, path)?),
+        None => None,
+    };
+    let marks = |i| Marks {
+        units: counters.get(i),
+        gap: gaps.as_ref().map(|gaps| gaps.get(i)),
+    };
     let end = match args.duration_ms {
         0 => u64::MAX,
         ms => clock::monotonic().saturating_add(ms.saturating_mul(MS)),
     };
     if args.processes {
-        in_processes(&counters, count, end)?;
+        in_processes(marks, count, end)?;
     } else {
-        in_threads(&counters, count, end)?;
+        in_threads(marks, count, end)?;
     }
     Ok(Report {
         units: counters.values().sum(),
@@ -66,23 +77,40 @@ pub fn run(args: &Args) -> Result<Report> {
     })
 }
 
+/// Where a hog, as the only writer, keeps its counts.
+#[derive(Clone, Copy)]
+struct Marks<'a> {
+    units: &'a AtomicU64,
+    gap: Option<&'a AtomicU64>,
+}
+
 /// Does units of work until stopped.
-fn spin(counter: &AtomicU64) {
+fn spin(marks: Marks<'_>) {
     let mut units = 0;
+    let (mut before, mut longest) = (clock::monotonic(), 0);
     while !signal::stop_requested() {
         work::mix(UNIT);
         units += 1;
-        // The only writer: no read-modify-write is needed.
-        counter.store(units, Ordering::Relaxed);
+        marks.units.store(units, Ordering::Relaxed);
+        if let Some(gap) = marks.gap {
+            // A unit's own time is a fraction of any wait that matters.
+            let now = clock::monotonic();
+            longest = longest.max(now - before);
+            before = now;
+            gap.store(longest, Ordering::Relaxed);
+        }
     }
 }
 
-fn in_threads(counters: &Counters, count: usize, end: u64) -> Result<()> {
+fn in_threads<'a>(marks: impl Fn(usize) -> Marks<'a>, count: usize, end: u64) -> Result<()> {
     thread::scope(|scope| {
         let started = (0..count).try_for_each(|i| {
             thread::Builder::new()
                 .name(format!("hog-{i}"))
-                .spawn_scoped(scope, move || spin(counters.get(i)))
+                .spawn_scoped(scope, {
+                    let marks = marks(i);
+                    move || spin(marks)
+                })
                 .map(drop)
                 .with_context(|| format!("starting hog {i}"))
         });
@@ -94,7 +122,7 @@ fn in_threads(counters: &Counters, count: usize, end: u64) -> Result<()> {
     })
 }
 
-fn in_processes(counters: &Counters, count: usize, end: u64) -> Result<()> {
+fn in_processes<'a>(marks: impl Fn(usize) -> Marks<'a>, count: usize, end: u64) -> Result<()> {
     // SAFETY: getpid always succeeds and touches no memory.
     let parent = unsafe { libc::getpid() };
     let mut hogs = Vec::with_capacity(count);
@@ -102,7 +130,7 @@ fn in_processes(counters: &Counters, count: usize, end: u64) -> Result<()> {
     for i in 0..count {
         // SAFETY: this process has one thread, so the child may do all that its parent may.
         match unsafe { libc::fork() } {
-            0 => hog_process(counters.get(i), i, parent),
+            0 => hog_process(marks(i), i, parent),
             -1 => {
                 outcome =
                     Err(io::Error::last_os_error()).with_context(|| format!("forking hog {i}"));
@@ -125,7 +153,7 @@ fn in_processes(counters: &Counters, count: usize, end: u64) -> Result<()> {
 }
 
 /// The life of a forked hog.
-fn hog_process(counter: &AtomicU64, index: usize, parent: libc::pid_t) -> ! {
+fn hog_process(marks: Marks<'_>, index: usize, parent: libc::pid_t) -> ! {
     let name = std::ffi::CString::new(format!("hog-{index}")).unwrap_or_default();
     // SAFETY: PR_SET_NAME reads the string, which is terminated and lives; a failure only leaves
     // the name as it was.
@@ -135,7 +163,7 @@ fn hog_process(counter: &AtomicU64, index: usize, parent: libc::pid_t) -> ! {
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) };
     // SAFETY: getppid touches no memory.
     if unsafe { libc::getppid() } == parent {
-        spin(counter);
+        spin(marks);
     }
     // SAFETY: _exit touches no memory; the parent alone runs what is registered for exit.
     unsafe { libc::_exit(0) }

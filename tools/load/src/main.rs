@@ -3,12 +3,14 @@
 //! Every subcommand may first join a cgroup, and prints one JSON line when it ends. SIGTERM and
 //! SIGINT end a measurement early; what was measured so far is still printed.
 
+mod await_state;
 mod burst;
 mod cgroup;
 mod clock;
 mod counters;
 mod hogs;
 mod memcached;
+mod pelt;
 mod protocol;
 mod report;
 mod rng;
@@ -44,10 +46,11 @@ enum Command {
     /// Spin, counting units of work.
     Hogs(hogs::Args),
     /// Print the sum of a file that `hogs --progress` keeps.
-    Progress {
-        /// The file.
-        file: PathBuf,
-    },
+    Progress(counters::Args),
+    /// Cause something, and time how long sched_ext takes to get to a state.
+    Await(await_state::Args),
+    /// Throw random bytes at a Unix socket.
+    Pelt(pelt::Args),
     /// Open-loop memcached client: measure from the intended send time.
     Memcached(memcached::Args),
     /// Replace this process by another command.
@@ -67,7 +70,9 @@ fn main() -> Result<()> {
         Command::Wake(args) => report::print("wake", &wake::run(args)?),
         Command::Burst(args) => report::print("burst", &burst::run(args)?),
         Command::Hogs(args) => report::print("hogs", &hogs::run(args)?),
-        Command::Progress { file } => report::print("progress", &counters::progress(file)?),
+        Command::Progress(args) => report::print("progress", &counters::progress(args)?),
+        Command::Await(args) => report::print("await", &await_state::run(args)?),
+        Command::Pelt(args) => report::print("pelt", &pelt::run(args)?),
         Command::Memcached(args) => report::print("memcached", &memcached::run(args)?),
         Command::Run(_) => unreachable!("handled above"),
     }

@@ -5,6 +5,7 @@ mod cache;
 mod command;
 mod compare;
 mod demo;
+mod faults;
 mod deny;
 mod fragments;
 mod hash;
@@ -52,6 +53,8 @@ enum Task {
     Test(test::TestArgs),
     /// Show what the scheduler does.
     Demo,
+    /// Break everything that can break, under load, and see what the node does.
+    Faults(faults::FaultArgs),
     /// Compare with the stock scheduler in exact time; fails where a promised ratio is missed.
     Compare(compare::CompareArgs),
 }
@@ -165,6 +168,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Vm(VmTask::Run(arguments)) => return vm_run(arguments),
         Task::Test(arguments) => test::main(&arguments)?,
         Task::Demo => demo::main()?,
+        Task::Faults(arguments) => faults::main(&arguments)?,
         Task::Compare(arguments) => compare::main(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)

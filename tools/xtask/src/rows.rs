@@ -15,10 +15,15 @@ impl Rows {
         Self(rows.collect())
     }
 
+    /// One measurement.
+    pub fn row(&self, phase: &str, kind: &str) -> Option<&Value> {
+        let row = |(name, value): &&(String, Value)| name == phase && value["kind"] == kind;
+        self.0.iter().find(row).map(|(_, value)| value)
+    }
+
     /// A figure of one kind of load in one phase.
     pub fn get(&self, phase: &str, kind: &str, key: &str) -> Option<f64> {
-        let row = |(name, value): &&(String, Value)| name == phase && value["kind"] == kind;
-        self.0.iter().find(row)?.1[key].as_f64()
+        self.row(phase, kind)?[key].as_f64()
     }
 
     /// Three percentiles in whole microseconds.
