@@ -1,6 +1,6 @@
 //! Installs what the project needs of the machine's own packages, where it is missing.
 
-use std::{collections::HashMap, process::Command};
+use std::{collections::HashMap, env, process::Command};
 
 use anyhow::{Result, bail};
 
@@ -152,7 +152,11 @@ fn administrator() -> Result<&'static [&'static str]> {
     if image::find("sudo").is_some() {
         return Ok(&["sudo", "env"]);
     }
-    bail!("installing packages needs root and there is no sudo: run this once as root");
+    // Root seldom has cargo.
+    bail!(
+        "installing packages needs root and there is no sudo: run `{} setup` once as root",
+        env::current_exe()?.display()
+    );
 }
 
 fn apt_get(administrator: &[&str], options: &[String], arguments: &[&str]) -> Result<()> {
