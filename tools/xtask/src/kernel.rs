@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 
 use crate::{cache, fragments, hash};
 
+/// Stands for the kernel fetched last: which version that is changes with Debian.
+pub const NEWEST: &str = "newest";
+
 /// A kernel that can be booted.
 #[derive(Clone, Debug)]
 pub struct Kernel {
@@ -25,8 +28,12 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Finds a kernel by path, or by the beginning of a cached one's release.
+    /// Finds a kernel by path, by the beginning of a cached one's release, or the newest.
     pub fn find(wanted: &str) -> Result<Self> {
+        if wanted == NEWEST {
+            return newest_fetched()?
+                .context("no kernel yet: run `cargo xtask kernel fetch` first");
+        }
         if wanted.contains('/') || Path::new(wanted).is_file() {
             return Self::at(Path::new(wanted));
         }

@@ -88,8 +88,9 @@ enum VmTask {
 
 #[derive(Args)]
 struct VmRun {
-    /// The beginning of a cached kernel's release, or the path of a kernel image.
-    #[arg(long, default_value = "7.2")]
+    /// The beginning of a cached kernel's release, the path of a kernel image, or `newest`:
+    /// the one fetched last.
+    #[arg(long, default_value = kernel::NEWEST)]
     kernel: String,
     /// CPUs.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]

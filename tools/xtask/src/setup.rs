@@ -1,6 +1,6 @@
 //! Installs what the project needs of the machine's own packages, where it is missing.
 
-use std::{collections::HashMap, process::Command};
+use std::{collections::HashMap, env, process::Command};
 
 use anyhow::{Result, bail};
 
@@ -47,6 +47,20 @@ const PACKAGES: [(&str, &[&str]); 4] = [
     ("the check of dependencies", &["python3-pip"]),
 ];
 
+/// What those packages are for, by the names of programs: all that can be looked for elsewhere.
+const PROGRAMS: [&str; 10] = [
+    "cc",
+    "make",
+    "pkg-config",
+    "busybox",
+    "qemu-system-x86_64",
+    "cyclictest",
+    "hackbench",
+    "stress-ng",
+    "memcached",
+    "strip",
+];
+
 /// Runs the guests.
 const QEMU: &str = "qemu-system-x86";
 
@@ -63,7 +77,7 @@ pub fn main() -> Result<()> {
         _ => 0,
     };
     if release < 12 {
-        bail!("setup knows Debian 12 and newer; docs/ lists what to install elsewhere");
+        return elsewhere();
     }
     let installed = installed()?;
     let mut missing = Vec::new();
@@ -112,6 +126,26 @@ pub fn main() -> Result<()> {
     Ok(())
 }
 
+/// Where packages have other names: says what is not there, and stops nobody who has it.
+fn elsewhere() -> Result<()> {
+    // From .cargo/config.toml, or the caller's.
+    let clang = env::var("BPF_CLANG").unwrap_or_else(|_| "clang".to_owned());
+    let missing: Vec<&str> = PROGRAMS
+        .into_iter()
+        .chain([clang.as_str()])
+        .filter(|program| image::find(program).is_none())
+        .collect();
+    if !missing.is_empty() {
+        bail!(
+            "set-up installs on Debian 12 and newer only, and this machine lacks {}: see \
+             docs/elsewhere.md",
+            missing.join(" ")
+        );
+    }
+    println!("not Debian 12 or newer: see docs/elsewhere.md if a library is missing");
+    Ok(())
+}
+
 /// The versions of those packages that are installed.
 fn installed() -> Result<HashMap<String, String>> {
     let names = PACKAGES.iter().flat_map(|(_, packages)| *packages);
@@ -152,7 +186,11 @@ fn administrator() -> Result<&'static [&'static str]> {
     if image::find("sudo").is_some() {
         return Ok(&["sudo", "env"]);
     }
-    bail!("installing packages needs root and there is no sudo: run this once as root");
+    // Root seldom has cargo.
+    bail!(
+        "installing packages needs root and there is no sudo: run `{} setup` once as root",
+        env::current_exe()?.display()
+    );
 }
 
 fn apt_get(administrator: &[&str], options: &[String], arguments: &[&str]) -> Result<()> {

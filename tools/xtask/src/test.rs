@@ -3,7 +3,7 @@
 
 use crate::command::run;
 use crate::deny;
-use crate::kernel::Kernel;
+use crate::kernel::{self, Kernel};
 use crate::kernel_fetch;
 use crate::setup;
 use crate::vm::{self, VmOptions, console_tail};
@@ -50,8 +50,9 @@ const GUEST_TESTS: &[GuestTest] = guest_tests![
 /// Which tests.
 #[derive(Args)]
 pub struct TestArgs {
-    /// The guest tests' kernel: the beginning of a cached kernel's release.
-    #[arg(long, default_value = "7.2")]
+    /// The guest tests' kernel: the beginning of a cached kernel's release, the path of a
+    /// kernel image, or `newest`: the one fetched last.
+    #[arg(long, default_value = kernel::NEWEST)]
     kernel: String,
     /// Only the guest tests.
     #[arg(long)]
@@ -75,6 +76,11 @@ pub fn build_guest_programs() -> Result<()> {
 /// Runs them; fails when one does.
 pub fn main(args: &TestArgs) -> Result<()> {
     setup::main()?;
+    if args.kernel == kernel::NEWEST {
+        kernel_fetch::main(false)?;
+    }
+    // Before the builds: whoever names a kernel that is not there hears it at once.
+    let release = Kernel::find(&args.kernel)?.release;
     if !args.guest && args.filter.is_none() {
         cargo(&["fmt", "--all", "--check"])?;
         deny::check()?;
@@ -99,19 +105,16 @@ pub fn main(args: &TestArgs) -> Result<()> {
             "infera-policy",
         ])?;
     }
-    if Kernel::find(&args.kernel).is_err() {
-        kernel_fetch::main(false)?;
-    }
     build_guest_programs()?;
-    guest_tests(args)
+    guest_tests(args, &release)
 }
 
-fn guest_tests(args: &TestArgs) -> Result<()> {
+fn guest_tests(args: &TestArgs, release: &str) -> Result<()> {
     let trials = GUEST_TESTS
         .iter()
         .map(|test| {
             let kernel = args.kernel.clone();
-            Trial::test(test.name, move || guest_test(test, kernel)).with_kind(&args.kernel)
+            Trial::test(test.name, move || guest_test(test, kernel)).with_kind(release)
         })
         .collect();
     let arguments = Arguments {
@@ -121,7 +124,7 @@ fn guest_tests(args: &TestArgs) -> Result<()> {
         ..Arguments::default()
     };
     if libtest_mimic::run(&arguments, trials).has_failed() {
-        bail!("guest tests failed on {}", args.kernel);
+        bail!("guest tests failed on {release}");
     }
     Ok(())
 }

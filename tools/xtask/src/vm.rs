@@ -13,7 +13,11 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cache, image, kernel::Kernel, kvm};
+use crate::{
+    cache, image,
+    kernel::{self, Kernel},
+    kvm,
+};
 
 /// What `timeout` exits with, and so does a run that was cut off.
 pub const TIMED_OUT: i32 = 124;
@@ -47,7 +51,7 @@ pub enum Accelerator {
 /// The shape of a guest.
 #[derive(Clone, Debug)]
 pub struct VmOptions {
-    /// The beginning of a cached kernel's release, or the path of a kernel image.
+    /// The beginning of a cached kernel's release, the path of a kernel image, or the newest.
     pub kernel: String,
     /// CPUs. A topology goes before it.
     pub cpus: u32,
@@ -73,7 +77,7 @@ pub struct VmOptions {
 impl Default for VmOptions {
     fn default() -> Self {
         Self {
-            kernel: "7.2".to_owned(),
+            kernel: kernel::NEWEST.to_owned(),
             cpus: 4,
             topology: None,
             memory: 2048,
