@@ -6,6 +6,7 @@ use infera_policy::{Nanos, Tier, TierTable};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 use toml::Spanned;

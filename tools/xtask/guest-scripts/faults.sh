@@ -66,7 +66,7 @@ row() {
 	kill $HOGS $FORKS 2>/dev/null
 	wait $HOGS
 	wait_state disabled 10
-	pkill -KILL scx_infera
+	killall -q -9 scx_infera
 	rm -rf /run/infera/safe-mode /var/lib/infera/safe-mode.json
 }
 note() { NOTE="$NOTE $*;"; }

@@ -3,8 +3,9 @@
 
 use crate::rows::Rows;
 use crate::setup;
-use crate::test::{build_guest_programs, default_kernel};
+use crate::test::build_guest_programs;
 use crate::vm::{self, VmOptions, console_tail};
+use crate::{kernel, kernel_fetch};
 use anyhow::{Result, bail};
 use clap::Args;
 use std::time::Duration;
@@ -53,48 +54,189 @@ const fn waits(fault: Fault, wait: f64) -> Fault {
 }
 
 const FAULTS: &[Fault] = &[
-    fault("sigkill_scheduler", "SIGKILL of the scheduler", Node::Returns(150.0), true),
-    fault("sigstop_scheduler", "SIGSTOP of the scheduler", Node::Returns(1_000.0), true),
-    fault("sigsegv_scheduler", "SIGSEGV of the scheduler", Node::Returns(150.0), false),
-    fault("sigkill_guard", "SIGKILL of the guard", Node::Leaves(150.0), true),
-    fault("sigsegv_guard", "SIGSEGV of the guard", Node::Leaves(150.0), false),
-    waits(fault("sigstop_guard", "SIGSTOP of the guard", Node::Returns(4_000.0), false), 1_500.0),
+    fault(
+        "sigkill_scheduler",
+        "SIGKILL of the scheduler",
+        Node::Returns(150.0),
+        true,
+    ),
+    fault(
+        "sigstop_scheduler",
+        "SIGSTOP of the scheduler",
+        Node::Returns(1_000.0),
+        true,
+    ),
+    fault(
+        "sigsegv_scheduler",
+        "SIGSEGV of the scheduler",
+        Node::Returns(150.0),
+        false,
+    ),
+    fault(
+        "sigkill_guard",
+        "SIGKILL of the guard",
+        Node::Leaves(150.0),
+        true,
+    ),
+    fault(
+        "sigsegv_guard",
+        "SIGSEGV of the guard",
+        Node::Leaves(150.0),
+        false,
+    ),
+    waits(
+        fault(
+            "sigstop_guard",
+            "SIGSTOP of the guard",
+            Node::Returns(4_000.0),
+            false,
+        ),
+        1_500.0,
+    ),
     fault("sigkill_both", "SIGKILL of both", Node::Leaves(150.0), true),
-    waits(fault("sigstop_both", "SIGSTOP of both", Node::Returns(2_500.0), true), 3_000.0),
-    fault("sigsegv_both", "SIGSEGV of both", Node::Leaves(150.0), false),
+    waits(
+        fault(
+            "sigstop_both",
+            "SIGSTOP of both",
+            Node::Returns(2_500.0),
+            true,
+        ),
+        3_000.0,
+    ),
+    fault(
+        "sigsegv_both",
+        "SIGSEGV of both",
+        Node::Leaves(150.0),
+        false,
+    ),
     fault("policy_panic", "the policy panics", Node::Stays, true),
-    fault("policy_unknown", "the policy answers tasks it was not given", Node::Stays, false),
-    fault("policy_hoard", "the policy answers nothing", Node::Stays, false),
-    fault("policy_slice", "the policy answers absurd slices", Node::Stays, false),
-    fault("policy_slow", "the policy takes 10 ms a decision", Node::Stays, false),
-    waits(fault("policy_loop", "the policy never answers", Node::Left, true), 1_000.0),
-    fault("policy_grow", "the policy eats all memory", Node::Left, false),
-    waits(fault("ten_thousand_threads", "10,000 busy threads", Node::Stays, false), 25_000.0),
-    waits(fault("ring_full", "10,000 busy threads, scheduler stopped for 300 ms", Node::Stays, false), 25_000.0),
+    fault(
+        "policy_unknown",
+        "the policy answers tasks it was not given",
+        Node::Stays,
+        false,
+    ),
+    fault(
+        "policy_hoard",
+        "the policy answers nothing",
+        Node::Stays,
+        false,
+    ),
+    fault(
+        "policy_slice",
+        "the policy answers absurd slices",
+        Node::Stays,
+        false,
+    ),
+    fault(
+        "policy_slow",
+        "the policy takes 10 ms a decision",
+        Node::Stays,
+        false,
+    ),
+    waits(
+        fault("policy_loop", "the policy never answers", Node::Left, true),
+        1_000.0,
+    ),
+    fault(
+        "policy_grow",
+        "the policy eats all memory",
+        Node::Left,
+        false,
+    ),
+    waits(
+        fault(
+            "ten_thousand_threads",
+            "10,000 busy threads",
+            Node::Stays,
+            false,
+        ),
+        25_000.0,
+    ),
+    waits(
+        fault(
+            "ring_full",
+            "10,000 busy threads, scheduler stopped for 300 ms",
+            Node::Stays,
+            false,
+        ),
+        25_000.0,
+    ),
     fault("fork_bomb", "fork bomb", Node::Stays, false),
     fault("exec_storm", "exec storm", Node::Stays, false),
     fault("cgroup_storm", "cgroups come and go", Node::Stays, false),
-    fault("every_affinity", "threads with every affinity", Node::Stays, false),
+    fault(
+        "every_affinity",
+        "threads with every affinity",
+        Node::Stays,
+        false,
+    ),
     fault("rt_hog", "a real-time hog", Node::Stays, false),
-    fault("cpu_hotplug", "a CPU goes and comes back", Node::Returns(150.0), true),
-    fault("oom_kill", "the OOM killer takes the scheduler", Node::Returns(400.0), false),
-    fault("disk_full", "no space for state and reports", Node::Returns(150.0), false),
-    fault("hostile_config", "SIGHUP with corrupt, cut, huge and hostile files", Node::Stays, true),
-    fault("hostile_socket", "random bytes on the control socket", Node::Stays, true),
+    fault(
+        "cpu_hotplug",
+        "a CPU goes and comes back",
+        Node::Returns(150.0),
+        true,
+    ),
+    fault(
+        "oom_kill",
+        "the OOM killer takes the scheduler",
+        Node::Returns(400.0),
+        false,
+    ),
+    fault(
+        "disk_full",
+        "no space for state and reports",
+        Node::Returns(150.0),
+        false,
+    ),
+    fault(
+        "hostile_config",
+        "SIGHUP with corrupt, cut, huge and hostile files",
+        Node::Stays,
+        true,
+    ),
+    fault(
+        "hostile_socket",
+        "random bytes on the control socket",
+        Node::Stays,
+        true,
+    ),
     fault("two_schedulers", "a second scheduler", Node::Stays, false),
-    fault("sysrq_s", "sysrq-S behind our back", Node::Leaves(150.0), true),
-    fault("clock_jump", "the clock jumps five years and back", Node::Stays, false),
-    fault("safe_mode_cli", "infera safe-mode on", Node::Returns(250.0), false),
-    fault("safe_mode_file", "the safe-mode file", Node::Returns(250.0), false),
+    fault(
+        "sysrq_s",
+        "sysrq-S behind our back",
+        Node::Leaves(150.0),
+        true,
+    ),
+    fault(
+        "clock_jump",
+        "the clock jumps five years and back",
+        Node::Stays,
+        false,
+    ),
+    fault(
+        "safe_mode_cli",
+        "infera safe-mode on",
+        Node::Returns(250.0),
+        false,
+    ),
+    fault(
+        "safe_mode_file",
+        "the safe-mode file",
+        Node::Returns(250.0),
+        false,
+    ),
     fault("safe_mode_signal", "SIGUSR1", Node::Returns(150.0), false),
 ];
 
 /// Which faults.
 #[derive(Args)]
 pub struct FaultArgs {
-    /// The kernel: the beginning of a cached kernel's release (default: the one fetched last).
-    #[arg(long)]
-    kernel: Option<String>,
+    /// The kernel: the beginning of a cached kernel's release, or `newest`: the one fetched
+    /// last.
+    #[arg(long, default_value = kernel::NEWEST)]
+    kernel: String,
     /// Only the ones that every CI run has.
     #[arg(long)]
     fast: bool,
@@ -108,6 +250,9 @@ pub struct FaultArgs {
 /// Runs them; fails when the node did something else than it must.
 pub fn main(args: &FaultArgs) -> Result<()> {
     setup::main()?;
+    if args.kernel == kernel::NEWEST {
+        kernel_fetch::main(false)?;
+    }
     build_guest_programs()?;
     matrix(args)
 }
@@ -115,7 +260,7 @@ pub fn main(args: &FaultArgs) -> Result<()> {
 /// The faults that every CI run has.
 pub fn fast(kernel: &str) -> Result<()> {
     matrix(&FaultArgs {
-        kernel: Some(kernel.to_owned()),
+        kernel: kernel.to_owned(),
         fast: true,
         verbose: false,
         filter: None,
@@ -123,14 +268,15 @@ pub fn fast(kernel: &str) -> Result<()> {
 }
 
 fn matrix(args: &FaultArgs) -> Result<()> {
-    let kernel = match &args.kernel {
-        Some(kernel) => kernel.clone(),
-        None => default_kernel()?,
-    };
+    let kernel = &args.kernel;
     let wanted: Vec<&Fault> = FAULTS
         .iter()
         .filter(|fault| fault.fast || !args.fast)
-        .filter(|fault| args.filter.as_deref().is_none_or(|text| fault.name.contains(text)))
+        .filter(|fault| {
+            args.filter
+                .as_deref()
+                .is_none_or(|text| fault.name.contains(text))
+        })
         .collect();
     println!(
         "\n{:<52}{:>12}{:>14}{:>12}{:>6}{:>10}  on {kernel}",
@@ -138,10 +284,13 @@ fn matrix(args: &FaultArgs) -> Result<()> {
     );
     let mut failed = 0;
     for batch in wanted.chunks(BATCH) {
-        failed += run(&kernel, batch, args.verbose)?;
+        failed += run(kernel, batch, args.verbose)?;
     }
     if failed > 0 {
-        bail!("{failed} of {} faults ended otherwise than promised", wanted.len());
+        bail!(
+            "{failed} of {} faults ended otherwise than promised",
+            wanted.len()
+        );
     }
     Ok(())
 }
@@ -184,7 +333,10 @@ fn run(kernel: &str, batch: &[&Fault], verbose: bool) -> Result<usize> {
         failed += usize::from(!wrong.is_empty());
     })?;
     if outcome.status != 0 || outcome.timed_out {
-        bail!("the guest did not finish\n{}", console_tail(&outcome.console));
+        bail!(
+            "the guest did not finish\n{}",
+            console_tail(&outcome.console)
+        );
     }
     let told = Rows::parse(&outcome.output);
     for fault in batch {
@@ -209,7 +361,9 @@ fn judge(fault: &Fault, rows: &Rows) -> (String, Vec<String>) {
     let mut wrong = Vec::new();
     match (fault.node, took) {
         (Node::Returns(limit) | Node::Leaves(limit), Some(took)) if took > limit => {
-            wrong.push(format!("disabled after {took:.0} ms, not within {limit:.0}"));
+            wrong.push(format!(
+                "disabled after {took:.0} ms, not within {limit:.0}"
+            ));
         }
         (Node::Returns(_) | Node::Leaves(_), None) => wrong.push("never disabled".into()),
         _ => {}
@@ -227,7 +381,10 @@ fn judge(fault: &Fault, rows: &Rows) -> (String, Vec<String>) {
         None => wrong.push("no waits were measured".into()),
     }
     if lost != Some(0.0) {
-        wrong.push(format!("{} tasks got no CPU any more", lost.unwrap_or(f64::NAN)));
+        wrong.push(format!(
+            "{} tasks got no CPU any more",
+            lost.unwrap_or(f64::NAN)
+        ));
     }
     if figure("complaints") != Some(0.0) {
         wrong.push("the kernel complained".into());
@@ -273,7 +430,11 @@ mod tests {
             ("200000000", "9000000000"),
             ("\"reached\":true", "\"reached\":false"),
         ] {
-            assert_eq!(judged(Node::Returns(150.0), &row.replace(from, to)).len(), 1, "{to}");
+            assert_eq!(
+                judged(Node::Returns(150.0), &row.replace(from, to)).len(),
+                1,
+                "{to}"
+            );
         }
         assert!(!judged(Node::Stays, "").is_empty());
     }
@@ -281,7 +442,11 @@ mod tests {
     #[test]
     fn names_are_those_of_the_script() {
         for fault in FAULTS {
-            assert!(SCRIPT.contains(&format!("fault_{}()", fault.name)), "{}", fault.name);
+            assert!(
+                SCRIPT.contains(&format!("fault_{}()", fault.name)),
+                "{}",
+                fault.name
+            );
         }
     }
 }
