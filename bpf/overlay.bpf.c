@@ -96,6 +96,17 @@ static struct cpu_ctx cpu_ctxs[MAX_CPUS];
  */
 static volatile u64 alive_until;
 
+struct alive_timer {
+	struct bpf_timer timer;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct alive_timer);
+} alive_timers SEC(".maps");
+
 /* Since when the scheduler process has had work it has not seen; 0: none. */
 static volatile u64 sched_wanted_at;
 
@@ -560,13 +571,6 @@ static bool keep(struct task_struct *prev, struct infera_task *t, s32 cpu, u32 t
 	return true;
 }
 
-/* On every CPU that is busy, on every tick. */
-void BPF_STRUCT_OPS(infera_tick, struct task_struct *p)
-{
-	if (time_after(scx_bpf_now(), alive_until))
-		scx_bpf_exit(0, "user space has given no sign of life for %d ms", ALIVE_MS);
-}
-
 /* A CPU needs work. */
 void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 {
@@ -739,6 +743,30 @@ s32 BPF_STRUCT_OPS(infera_init_task, struct task_struct *p, struct scx_init_task
 	return rustland_init_task(p, args);
 }
 
+/* By timer: when user space has stopped, every CPU may be idle and everything in its hands. */
+static int check_alive(void *map, int *key, struct bpf_timer *timer)
+{
+	if (time_after(scx_bpf_now(), alive_until))
+		scx_bpf_exit(0, "user space has given no sign of life for %d ms", ALIVE_MS);
+	else
+		bpf_timer_start(timer, ALIVE_CHECK_MS * (NSEC_PER_SEC / 1000), 0);
+	return 0;
+}
+
+static s32 start_checking(void)
+{
+	u32 key = 0;
+	struct alive_timer *t = bpf_map_lookup_elem(&alive_timers, &key);
+
+	if (!t)
+		return -ENOENT;
+	/* Attaching and locking memory take their time. */
+	alive_until = scx_bpf_now() + (u64)ATTACH_MS * (NSEC_PER_SEC / 1000);
+	bpf_timer_init(&t->timer, &alive_timers, CLOCK_MONOTONIC);
+	bpf_timer_set_callback(&t->timer, check_alive);
+	return bpf_timer_start(&t->timer, ALIVE_CHECK_MS * (NSEC_PER_SEC / 1000), 0);
+}
+
 /*
  * Tables start as "every tier may use every CPU", so that the moment between attach and
  * user space's first write is an ordinary, unfenced node.
@@ -756,8 +784,9 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(infera_init)
 		if (err)
 			return err;
 	}
-	/* Attaching and locking memory take their time. */
-	alive_until = scx_bpf_now() + (u64)ATTACH_MS * (NSEC_PER_SEC / 1000);
+	err = start_checking();
+	if (err)
+		return err;
 	infera_default_tier = TIER_NORMAL;
 	infera_preempts = TIER_BIT(TIER_SYSTEM) | TIER_BIT(TIER_CRITICAL) | TIER_BIT(TIER_HIGH);
 	infera_user_bound_ns = 100 * (NSEC_PER_SEC / 1000);
@@ -821,7 +850,6 @@ SCX_OPS_DEFINE(rustland,
 	       .select_cpu		= (void *)infera_select_cpu,
 	       .enqueue			= (void *)infera_enqueue,
 	       .dispatch		= (void *)infera_dispatch,
-	       .tick			= (void *)infera_tick,
 	       .runnable		= (void *)infera_runnable,
 	       .running			= (void *)infera_running,
 	       .stopping		= (void *)infera_stopping,

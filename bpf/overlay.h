@@ -22,6 +22,7 @@ enum {
 	LAT_BUCKETS	= 32,	/* wakeup latency: bucket b counts [2^b, 2^(b+1)) ns */
 	MAX_CGROUPS	= 16384,/* cgroups with a tier of their own; their subtrees cost nothing */
 	ALIVE_MS	= 2000,	/* user space's longest silence */
+	ALIVE_CHECK_MS	= 250,	/* how often that is looked at */
 	ATTACH_MS	= 20000,/* the same from loading until its first sign of life */
 	MEASURED	= 16,	/* tasks looked at in each queue to tell the longest wait */
 	MAX_DEPTH	= 32,	/* cgroup levels walked when a task is seen in a new cgroup */

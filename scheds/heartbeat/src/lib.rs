@@ -140,6 +140,13 @@ impl Heartbeat {
         self.phase.store(phase as u32, Ordering::Release);
     }
 
+    /// Says that the scheduler has attached, unless it is already leaving.
+    pub fn begin(&self) {
+        let (starting, attached) = (Phase::Starting as u32, Phase::Attached as u32);
+        let (done, other) = (Ordering::Release, Ordering::Relaxed);
+        let _ = self.phase.compare_exchange(starting, attached, done, other);
+    }
+
     /// Tells how things are. One thread does this.
     pub fn tell(&self, vitals: Vitals) {
         self.vitals.write(vitals.to_words());
@@ -217,13 +224,16 @@ mod tests {
             ..Vitals::default()
         };
         scheduler.tell(vitals);
-        scheduler.enter(Phase::Attached);
+        scheduler.begin();
         scheduler.round(Some((2, 5)));
         guard.watch(9);
         assert_eq!(guard.vitals(), Some(vitals));
         assert_eq!(guard.phase(), Phase::Attached);
         assert_eq!((guard.rounds(), guard.oldest()), (1, Some((2, 5))));
         assert_eq!(scheduler.guard_beat(), 9);
+        scheduler.enter(Phase::Leaving);
+        scheduler.begin();
+        assert_eq!(guard.phase(), Phase::Leaving);
         guard.reset();
         assert_eq!(scheduler.vitals(), Some(Vitals::default()));
         assert_eq!(scheduler.phase(), Phase::Starting);
@@ -263,7 +273,7 @@ mod loom_tests {
             let scheduler = heartbeat.clone();
             let writer = thread::spawn(move || {
                 scheduler.tell(vitals(1));
-                scheduler.enter(Phase::Attached);
+                scheduler.begin();
             });
             if heartbeat.phase() == Phase::Attached {
                 assert_eq!(heartbeat.vitals(), Some(vitals(1)));

@@ -6,6 +6,7 @@ pub use bpf_skel::*;
 #[rustfmt::skip]
 #[allow(dead_code, missing_docs, clippy::all, clippy::undocumented_unsafe_blocks, static_mut_refs)]
 mod bpf;
+mod bypass;
 mod cgroups;
 mod cli;
 mod config;
@@ -190,6 +191,8 @@ fn run(args: Args) -> Result<Status, Refusal> {
     }
     let policy = Contained::new(policy, entry.name, &config.tiers);
     quiet_panics_here();
+    // Put back after all that follows has detached.
+    let _turns = bypass::shorten();
     let mut object = MaybeUninit::uninit();
     let mut scheduler = scheduler::Scheduler::attach(
         &mut object,
@@ -203,13 +206,12 @@ fn run(args: Args) -> Result<Status, Refusal> {
     take_hangup();
     let map = scheduler.cgroup_map().map_err(internal)?;
     let _ = handle_in.send(map);
-    let _ = eyes_in.send(scheduler.eyes().map_err(internal)?);
     // Attaching can succeed and then fail; only the state file tells.
     if scheduler.exited() || kernel::attached(Path::new("/")).is_none() {
         return ended(scheduler);
     }
     info!("policy {} attached\n{plan}", entry.name);
-    page.enter(Phase::Attached);
+    let _ = eyes_in.send(scheduler.eyes().map_err(internal)?);
     scheduler.run(&page);
     page.enter(Phase::Leaving);
     ended(scheduler)

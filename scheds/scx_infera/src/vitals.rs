@@ -125,6 +125,8 @@ pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -
             *waited = (*waited).max(now.saturating_sub(since));
         }
         page.tell(vitals);
+        // Not before: who is told that we are attached looks for a beat.
+        page.begin();
         for fault in faults.try_iter() {
             error!("{fault}: arrival order decides from now on; start again with another policy");
         }

@@ -3,6 +3,7 @@
 
 use crate::command::run;
 use crate::deny;
+use crate::faults;
 use crate::kernel::{self, Kernel};
 use crate::kernel_fetch;
 use crate::setup;
@@ -12,6 +13,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 /// What every guest test begins with.
@@ -106,7 +108,11 @@ pub fn main(args: &TestArgs) -> Result<()> {
         ])?;
     }
     build_guest_programs()?;
-    guest_tests(args, &release)
+    guest_tests(args, &release)?;
+    match args.filter {
+        None => faults::fast(&args.kernel),
+        Some(_) => Ok(()),
+    }
 }
 
 fn guest_tests(args: &TestArgs, release: &str) -> Result<()> {
@@ -119,8 +125,8 @@ fn guest_tests(args: &TestArgs, release: &str) -> Result<()> {
         .collect();
     let arguments = Arguments {
         filter: args.filter.clone(),
-        // A guest keeps both of a small machine's CPUs busy.
-        test_threads: Some(1),
+        // In exact time a guest keeps one of the machine's CPUs busy.
+        test_threads: Some(thread::available_parallelism().map_or(1, usize::from)),
         ..Arguments::default()
     };
     if libtest_mimic::run(&arguments, trials).has_failed() {
