@@ -30,6 +30,7 @@ use infera_heartbeat::{Page, Phase};
 use infera_policy::{Contained, Drill, REGISTRY, Sabotage, find, names};
 use log::{error, info, warn};
 use report::{Meter, SOCKET};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use simplelog::{ColorChoice, ConfigBuilder, LevelFilter, TermLogger, TerminalMode};
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -191,6 +192,9 @@ fn run(args: Args) -> Result<Status, Refusal> {
     }
     let policy = Contained::new(policy, entry.name, &config.tiers);
     quiet_panics_here();
+    // A process that dumps core keeps what it has open until that is done, and the node on a dead
+    // scheduler: there is no dump.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     // Put back after all that follows has detached.
     let _turns = bypass::shorten();
     let mut object = MaybeUninit::uninit();
