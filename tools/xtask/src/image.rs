@@ -74,14 +74,16 @@ pub fn base(kernel: &Kernel, programs: &[PathBuf]) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The small second archive with the command of one run.
-pub fn command_archive(arguments: &[String]) -> Vec<u8> {
+/// The small second archive with the command of one run, and a script for it: an argument is
+/// at most 128 KiB long.
+pub fn command_archive(arguments: &[String], script: &str) -> Vec<u8> {
     let quoted: Vec<String> = arguments.iter().map(|arg| quote(arg)).collect();
     let mut archive = Archive::new();
     archive.file(
         "infera/command",
         format!("#!/bin/sh\nexec {}\n", quoted.join(" ")).as_bytes(),
     );
+    archive.file("infera/script", script.as_bytes());
     archive.finish()
 }
 

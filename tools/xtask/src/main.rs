@@ -18,6 +18,7 @@ mod kvm;
 mod newc;
 mod rows;
 mod setup;
+mod soak;
 mod test;
 mod vm;
 
@@ -53,6 +54,8 @@ enum Task {
     Test(test::TestArgs),
     /// Show what the scheduler does.
     Demo,
+    /// Hours of random load and changes in exact time.
+    Soak(soak::SoakArgs),
     /// Break everything that can break, under load, and see what the node does.
     Faults(faults::FaultArgs),
     /// Compare with the stock scheduler in exact time; fails where a promised ratio is missed.
@@ -169,6 +172,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Vm(VmTask::Run(arguments)) => return vm_run(arguments),
         Task::Test(arguments) => test::main(&arguments)?,
         Task::Demo => demo::main()?,
+        Task::Soak(arguments) => soak::main(&arguments)?,
         Task::Faults(arguments) => faults::main(&arguments)?,
         Task::Compare(arguments) => compare::main(&arguments)?,
     }
@@ -186,6 +190,7 @@ fn vm_run(arguments: VmRun) -> Result<ExitCode> {
         timeout: Duration::from_secs(arguments.timeout),
         append: arguments.append,
         programs: arguments.bin,
+        script: String::new(),
         accelerator: vm::Accelerator::Probed,
     };
     let mut stdout = std::io::stdout();

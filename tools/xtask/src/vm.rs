@@ -70,6 +70,8 @@ pub struct VmOptions {
     pub append: String,
     /// More programs to have in the guest.
     pub programs: Vec<PathBuf>,
+    /// What the guest has in `/infera/script`.
+    pub script: String,
     /// What executes the guest. Exact runs are always emulated.
     pub accelerator: Accelerator,
 }
@@ -86,6 +88,7 @@ impl Default for VmOptions {
             timeout: Duration::from_secs(300),
             append: String::new(),
             programs: Vec::new(),
+            script: String::new(),
             accelerator: Accelerator::default(),
         }
     }
@@ -142,7 +145,7 @@ pub fn run_bytes(
     let initrd = scratch.path().join("initrd");
     let channel = scratch.path().join("output");
     fs::copy(&base, &initrd).context("cannot copy the guest image")?;
-    append(&initrd, &image::command_archive(command))?;
+    append(&initrd, &image::command_archive(command, &options.script))?;
     fs::write(&channel, "")?;
     let console = console_path(&kernel)?;
 
