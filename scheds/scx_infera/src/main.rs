@@ -15,6 +15,7 @@ mod kernel;
 mod monitor;
 mod pace;
 mod plan;
+mod privileges;
 mod report;
 mod scheduler;
 mod stats;
@@ -175,12 +176,25 @@ fn run(args: Args) -> Result<Status, Refusal> {
     if let Some(seconds) = args.stats {
         let meter = Meter::new(orders_in.clone());
         start("infera-stats", move || {
-            report::print(meter, Duration::from_secs(seconds))
+            privileges::drop_most();
+            report::print(meter, Duration::from_secs(seconds));
         })?;
     }
-    // It makes a thread for each client, later: from its own threads, which may.
-    let _server = report::serve(Path::new(SOCKET), orders_in)
-        .inspect_err(|error| warn!("no statistics for --monitor: {error:#}"));
+    let (attached_in, attached) = bounded(1);
+    start("infera-server", move || {
+        // Not before: who is refused because another is attached must not take its socket.
+        if attached.recv().is_err() {
+            return;
+        }
+        privileges::drop_most();
+        // It makes a thread for each client.
+        match report::serve(Path::new(SOCKET), orders_in) {
+            Ok(_server) => loop {
+                std::thread::park();
+            },
+            Err(error) => warn!("no statistics for --monitor: {error:#}"),
+        }
+    })?;
 
     let mut policy = (entry.build)(&config.tiers);
     if let Some((drill, after)) = drill {
@@ -215,7 +229,9 @@ fn run(args: Args) -> Result<Status, Refusal> {
         return ended(scheduler);
     }
     info!("policy {} attached\n{plan}", entry.name);
+    let _ = attached_in.send(());
     let _ = eyes_in.send(scheduler.eyes().map_err(internal)?);
+    privileges::drop_most();
     scheduler.run(&page);
     page.enter(Phase::Leaving);
     ended(scheduler)

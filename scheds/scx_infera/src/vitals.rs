@@ -73,6 +73,7 @@ impl Eyes {
 /// Tells, until the process ends; also the log, of a policy's fault.
 pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -> Result<()> {
     let bss = eyes.open()?;
+    crate::privileges::drop_most();
     let cpus = eyes.cpus;
     let before = major_faults();
     let mut complained = false;

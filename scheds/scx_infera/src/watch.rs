@@ -105,6 +105,7 @@ impl Helper {
         let Ok(map) = self.attached.recv() else {
             return;
         };
+        crate::privileges::drop_most();
         let mut assignment = Assignment::new();
         loop {
             let found = resolve(&self.root, &self.config.rules);
