@@ -4,9 +4,11 @@
 //! and the guard hangs up on whoever takes longer than [`PATIENCE`].
 
 mod client;
+mod server;
 
 pub use client::{ClientError, ask};
 use serde::{Deserialize, Serialize};
+pub use server::serve;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -106,6 +108,13 @@ pub enum Reply {
         /// A sentence.
         error: String,
     },
+}
+
+impl Reply {
+    /// Parses an answer; `ask` has bounded it.
+    pub fn parse(line: &[u8]) -> Result<Reply, serde_json::Error> {
+        serde_json::from_slice(line)
+    }
 }
 
 /// What the guard is doing.
