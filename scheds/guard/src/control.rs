@@ -5,7 +5,7 @@
 
 use crate::clerk::Clerk;
 use crate::realtime;
-use infera_control::{MAX_REASON, PATIENCE, Reply, Request, SAFE_MODE_FILE, SOCKET};
+use infera_control::{MAX_REASON, PATIENCE, Reply, Request, SAFE_MODE_FILE, SOCKET, plain_reason};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Gid, Mode, chmod, chown};
 use std::fs::{self, File};
@@ -112,7 +112,7 @@ fn first_line(path: &Path) -> String {
     let line = String::from_utf8_lossy(&bytes);
     match line.trim() {
         "" => format!("{SAFE_MODE_FILE} exists"),
-        line => line.to_owned(),
+        line => plain_reason(line),
     }
 }
 
@@ -201,6 +201,9 @@ mod tests {
         assert_eq!(first_line(&path), "p99 is bad");
         fs::write(&path, vec![b'x'; 10_000]).unwrap();
         assert_eq!(first_line(&path).len(), MAX_REASON);
+        // What is no text grows when it is made some.
+        fs::write(&path, [0xff; MAX_REASON]).unwrap();
+        assert!(first_line(&path).len() <= MAX_REASON);
         assert!(first_line(dir.path()).contains("exists"));
     }
 }
