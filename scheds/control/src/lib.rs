@@ -31,6 +31,9 @@ pub const MAX_REPLY: usize = 64 * 1024;
 pub const MAX_REASON: usize = 256;
 /// Longest name of who asks for safe mode, in bytes.
 pub const MAX_SOURCE: usize = 32;
+/// How many sources can hold a node in safe mode through the socket: what they say must fit
+/// into an answer.
+pub const MAX_SOURCES: usize = 16;
 /// How long one side waits for the other.
 pub const PATIENCE: Duration = Duration::from_millis(500);
 

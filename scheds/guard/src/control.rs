@@ -5,9 +5,12 @@
 
 use crate::clerk::Clerk;
 use crate::realtime;
-use infera_control::{MAX_REASON, PATIENCE, Reply, Request, SAFE_MODE_FILE, SOCKET, plain_reason};
+use infera_control::{
+    MAX_REASON, MAX_SOURCES, PATIENCE, Reply, Request, SAFE_MODE_FILE, SOCKET, plain_reason,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Gid, Mode, chmod, chown};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::net::UnixListener;
@@ -158,7 +161,19 @@ fn serve(listener: &UnixListener, orders: &Orders, clerk: &Clerk) {
     }
 }
 
+/// Whether one more source is one too many.
+fn crowded(safe_mode: &BTreeMap<String, String>, source: &str) -> bool {
+    safe_mode.len() >= MAX_SOURCES && !safe_mode.contains_key(source)
+}
+
 fn answer(request: Request, orders: &Orders, clerk: &Clerk) -> Reply {
+    if let Request::SafeModeOn { source, .. } = &request
+        && crowded(&clerk.status().safe_mode, source)
+    {
+        return Reply::Refused {
+            error: format!("{MAX_SOURCES} sources hold the node in safe mode already"),
+        };
+    }
     let order = match request {
         Request::Status => None,
         Request::SafeModeOn { source, reason } => Some(Order::SafeModeOn { source, reason }),
@@ -191,6 +206,14 @@ mod tests {
         assert_eq!(parse_group(groups, "infera"), Some(990));
         assert_eq!(parse_group(groups, "bad"), None);
         assert_eq!(parse_group(groups, "infer"), None);
+    }
+
+    #[test]
+    fn sources_are_so_many_and_each_can_change_its_reason() {
+        let sources = |count: usize| (0..count).map(|n| (n.to_string(), String::new())).collect();
+        assert!(!crowded(&sources(MAX_SOURCES - 1), "x"));
+        assert!(crowded(&sources(MAX_SOURCES), "x"));
+        assert!(!crowded(&sources(MAX_SOURCES), "0"));
     }
 
     #[test]
