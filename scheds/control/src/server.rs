@@ -6,6 +6,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
+/// How much more than a request is taken off the socket's buffer, in bytes.
+const MAX_UNREAD: u64 = 256 * 1024;
+
 /// Serves one connection: reads a request, has it answered where the peer may ask it, replies.
 ///
 /// Takes at most twice [`PATIENCE`], and what `answer` takes. What goes wrong with a connection
@@ -23,6 +26,9 @@ pub fn serve(mut stream: UnixStream, answer: impl FnOnce(Request) -> Reply) {
         let _ = stream.set_write_timeout(Some(PATIENCE));
         let _ = stream.write_all(&line);
     }
+    // A peer whose words are left unread is told of a reset connection, and not of the answer.
+    let _ = stream.set_nonblocking(true);
+    let _ = io::copy(&mut stream.take(MAX_UNREAD), &mut io::sink());
 }
 
 /// A request, and whether root asks.
@@ -71,6 +77,16 @@ mod tests {
         assert!(
             refusal(&|stream| stream.write_all(b"\xff\x00\n").unwrap()).contains("not a request")
         );
+    }
+
+    #[test]
+    fn whoever_sends_too_much_hears_so() {
+        let (mut theirs, ours) = UnixStream::pair().unwrap();
+        theirs.write_all(&[b'x'; 64 * MAX_REQUEST]).unwrap();
+        serve(ours, |_| unreachable!());
+        let mut told = String::new();
+        theirs.read_to_string(&mut told).unwrap();
+        assert!(told.contains("at most") && told.ends_with('\n'), "{told}");
     }
 
     #[test]
