@@ -44,7 +44,7 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Status, ClientError> {
     stream.shutdown(Shutdown::Write)?;
     let mut answer = Vec::new();
     stream.take(MAX_REPLY as u64).read_to_end(&mut answer)?;
-    match serde_json::from_slice(&answer)? {
+    match Reply::parse(&answer)? {
         Reply::Done(status) => Ok(*status),
         Reply::Refused { error } => Err(ClientError::Refused(error)),
     }

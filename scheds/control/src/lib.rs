@@ -4,9 +4,11 @@
 //! and the guard hangs up on whoever takes longer than [`PATIENCE`].
 
 mod client;
+mod server;
 
 pub use client::{ClientError, ask};
 use serde::{Deserialize, Serialize};
+pub use server::serve;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -29,6 +31,9 @@ pub const MAX_REPLY: usize = 64 * 1024;
 pub const MAX_REASON: usize = 256;
 /// Longest name of who asks for safe mode, in bytes.
 pub const MAX_SOURCE: usize = 32;
+/// How many sources can hold a node in safe mode through the socket: what they say must fit
+/// into an answer.
+pub const MAX_SOURCES: usize = 16;
 /// How long one side waits for the other.
 pub const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -67,14 +72,15 @@ impl Request {
         if line.len() > MAX_REQUEST {
             return Err(format!("a request has at most {MAX_REQUEST} bytes"));
         }
-        let request: Request =
+        let mut request: Request =
             serde_json::from_slice(line).map_err(|error| format!("not a request: {error}"))?;
-        match &request {
+        match &mut request {
             Request::SafeModeOn { source, reason } => {
                 check_source(source)?;
                 if reason.len() > MAX_REASON {
                     return Err(format!("a reason has at most {MAX_REASON} bytes"));
                 }
+                *reason = plain_reason(reason);
             }
             Request::SafeModeOff {
                 source: Some(source),
@@ -83,6 +89,15 @@ impl Request {
         }
         Ok(request)
     }
+}
+
+/// A reason as it is kept: at most [`MAX_REASON`] bytes, and without control characters, since
+/// it goes into logs, where a line is a line, and onto terminals.
+#[must_use]
+pub fn plain_reason(text: &str) -> String {
+    let mut reason = text.replace(char::is_control, " ");
+    reason.truncate(reason.floor_char_boundary(MAX_REASON));
+    reason
 }
 
 fn check_source(source: &str) -> Result<(), String> {
@@ -106,6 +121,13 @@ pub enum Reply {
         /// A sentence.
         error: String,
     },
+}
+
+impl Reply {
+    /// Parses an answer; `ask` has bounded it.
+    pub fn parse(line: &[u8]) -> Result<Reply, serde_json::Error> {
+        serde_json::from_slice(line)
+    }
 }
 
 /// What the guard is doing.
@@ -173,6 +195,23 @@ mod tests {
         assert_eq!(Request::parse(br#"{"do":"status"}"#), Ok(Request::Status));
         let off = Request::parse(br#"{"do":"safe-mode-off"}"#).unwrap();
         assert!(off.needs_root() && !Request::Status.needs_root());
+    }
+
+    #[test]
+    fn a_reason_cannot_forge_a_line_of_the_log() {
+        let on = br#"{"do":"safe-mode-on","source":"x","reason":"a\n[guard] b\u001b[2J"}"#;
+        let Ok(Request::SafeModeOn { reason, .. }) = Request::parse(on) else {
+            panic!("refused");
+        };
+        assert_eq!(reason, "a [guard] b [2J");
+    }
+
+    #[test]
+    fn reasons_are_cut_between_characters() {
+        let long = "ü".repeat(MAX_REASON);
+        assert_eq!(plain_reason(&long).len(), MAX_REASON);
+        assert_eq!(plain_reason(&format!("x{long}")).len(), MAX_REASON - 1);
+        assert_eq!(plain_reason("short"), "short");
     }
 
     #[test]

@@ -295,6 +295,7 @@ fn parse_recalled(file: io::Result<Vec<u8>>) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use infera_control::{MAX_REASON, MAX_REPLY, MAX_SOURCE, MAX_SOURCES, Reply};
 
     #[test]
     fn a_damaged_memory_means_safe_mode() {
@@ -305,6 +306,33 @@ mod tests {
         for damaged in ["", "{", "[]", "\u{0}"] {
             assert_eq!(parse_recalled(Ok(damaged.into())).len(), 1, "{damaged}");
         }
+    }
+
+    #[test]
+    fn the_longest_status_fits_an_answer() {
+        // Quotes take two bytes in JSON. The guard's own sources come on top of the socket's.
+        let reason = "\"".repeat(MAX_REASON);
+        let source = |n: usize| format!("{n:0>MAX_SOURCE$}");
+        let safe_mode: BTreeMap<_, _> = (0..MAX_SOURCES + 3)
+            .map(|n| (source(n), reason.clone()))
+            .collect();
+        let sources: Vec<_> = safe_mode.keys().cloned().collect();
+        // Longer than either of those about safe mode going on and off.
+        let event = Event {
+            at: u64::MAX,
+            what: format!("safe mode ({}): {reason}", sources.join(", ")),
+        };
+        let reply = Reply::Done(Box::new(Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            state: State::BackingOff,
+            since: u64::MAX,
+            pid: Some(u32::MAX),
+            safe_mode,
+            policy_deposed: false,
+            ejects: u64::MAX,
+            history: vec![event; HISTORY],
+        }));
+        assert!(serde_json::to_vec(&reply).unwrap().len() < MAX_REPLY);
     }
 
     #[test]

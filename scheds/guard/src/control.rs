@@ -5,13 +5,15 @@
 
 use crate::clerk::Clerk;
 use crate::realtime;
-use infera_control::{MAX_REASON, MAX_REQUEST, PATIENCE, Reply, Request, SAFE_MODE_FILE, SOCKET};
+use infera_control::{
+    MAX_REASON, MAX_SOURCES, PATIENCE, Reply, Request, SAFE_MODE_FILE, SOCKET, plain_reason,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Gid, Mode, chmod, chown};
-use rustix::net::sockopt::socket_peercred;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::mpsc::SyncSender;
 use std::thread;
@@ -113,7 +115,7 @@ fn first_line(path: &Path) -> String {
     let line = String::from_utf8_lossy(&bytes);
     match line.trim() {
         "" => format!("{SAFE_MODE_FILE} exists"),
-        line => line.to_owned(),
+        line => plain_reason(line),
     }
 }
 
@@ -154,51 +156,22 @@ fn parse_group(groups: &str, name: &str) -> Option<u32> {
 }
 
 fn serve(listener: &UnixListener, orders: &Orders, clerk: &Clerk) {
-    let Ok((mut stream, _)) = listener.accept() else {
-        return;
-    };
-    let reply = match receive(&mut stream) {
-        Ok((request, root)) => answer(request, root, orders, clerk),
-        Err(error) => Reply::Refused { error },
-    };
-    if let Ok(mut line) = serde_json::to_vec(&reply) {
-        line.push(b'\n');
-        let _ = stream.set_write_timeout(Some(PATIENCE));
-        let _ = stream.write_all(&line);
+    if let Ok((stream, _)) = listener.accept() {
+        infera_control::serve(stream, |request| answer(request, orders, clerk));
     }
 }
 
-/// A request, and whether root asks.
-fn receive(stream: &mut UnixStream) -> Result<(Request, bool), String> {
-    let silent = |error: io::Error| format!("no request: {error}");
-    stream.set_nonblocking(false).map_err(silent)?;
-    let peer = socket_peercred(&*stream).map_err(|error| error.to_string())?;
-    let started = Instant::now();
-    let mut line = Vec::new();
-    let mut piece = [0; 256];
-    // A byte now and then does not extend the time.
-    while !line.contains(&b'\n') && line.len() <= MAX_REQUEST {
-        let left = PATIENCE.saturating_sub(started.elapsed());
-        if left.is_zero() {
-            return Err("no request in time".into());
-        }
-        stream.set_read_timeout(Some(left)).map_err(silent)?;
-        match stream.read(&mut piece) {
-            Ok(0) => break,
-            Ok(count) => line.extend_from_slice(&piece[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(silent(error)),
-        }
-    }
-    let end = line.iter().position(|byte| *byte == b'\n');
-    let request = Request::parse(&line[..end.unwrap_or(line.len())])?;
-    Ok((request, peer.uid.is_root()))
+/// Whether one more source is one too many.
+fn crowded(safe_mode: &BTreeMap<String, String>, source: &str) -> bool {
+    safe_mode.len() >= MAX_SOURCES && !safe_mode.contains_key(source)
 }
 
-fn answer(request: Request, root: bool, orders: &Orders, clerk: &Clerk) -> Reply {
-    if request.needs_root() && !root {
+fn answer(request: Request, orders: &Orders, clerk: &Clerk) -> Reply {
+    if let Request::SafeModeOn { source, .. } = &request
+        && crowded(&clerk.status().safe_mode, source)
+    {
         return Reply::Refused {
-            error: "only root may ask this".into(),
+            error: format!("{MAX_SOURCES} sources hold the node in safe mode already"),
         };
     }
     let order = match request {
@@ -236,29 +209,11 @@ mod tests {
     }
 
     #[test]
-    fn slow_long_and_hostile_requests_are_refused() {
-        let refusal = |send: &dyn Fn(&mut UnixStream)| {
-            let (mut theirs, mut ours) = UnixStream::pair().unwrap();
-            send(&mut theirs);
-            receive(&mut ours).unwrap_err()
-        };
-        let started = Instant::now();
-        assert!(refusal(&|_| {}).contains("no request"));
-        assert!(started.elapsed() < 4 * PATIENCE);
-        let long = refusal(&|stream| stream.write_all(&[b'x'; 4 * MAX_REQUEST]).unwrap());
-        assert!(long.contains("at most"));
-        assert!(
-            refusal(&|stream| stream.write_all(b"\xff\x00\n").unwrap()).contains("not a request")
-        );
-    }
-
-    #[test]
-    fn a_request_comes_with_who_asks() {
-        let (mut theirs, mut ours) = UnixStream::pair().unwrap();
-        theirs.write_all(b"{\"do\":\"status\"}\n").unwrap();
-        let (request, root) = receive(&mut ours).unwrap();
-        assert_eq!(request, Request::Status);
-        assert_eq!(root, rustix::process::geteuid().is_root());
+    fn sources_are_so_many_and_each_can_change_its_reason() {
+        let sources = |count: usize| (0..count).map(|n| (n.to_string(), String::new())).collect();
+        assert!(!crowded(&sources(MAX_SOURCES - 1), "x"));
+        assert!(crowded(&sources(MAX_SOURCES), "x"));
+        assert!(!crowded(&sources(MAX_SOURCES), "0"));
     }
 
     #[test]
@@ -269,6 +224,9 @@ mod tests {
         assert_eq!(first_line(&path), "p99 is bad");
         fs::write(&path, vec![b'x'; 10_000]).unwrap();
         assert_eq!(first_line(&path).len(), MAX_REASON);
+        // What is no text grows when it is made some.
+        fs::write(&path, [0xff; MAX_REASON]).unwrap();
+        assert!(first_line(&path).len() <= MAX_REASON);
         assert!(first_line(dir.path()).contains("exists"));
     }
 }

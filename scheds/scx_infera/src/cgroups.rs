@@ -1,7 +1,7 @@
 //! From rules (paths and globs) to the cgroup ids that exist now.
 
-use crate::config::Rule;
 use infera_bpf::MAX_CGROUPS;
+use infera_plan::Rule;
 use infera_policy::Tier;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;

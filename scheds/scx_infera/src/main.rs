@@ -9,17 +9,14 @@ mod bpf;
 mod bypass;
 mod cgroups;
 mod cli;
-mod config;
 mod exit_code;
 mod kernel;
 mod monitor;
 mod pace;
-mod plan;
 mod privileges;
 mod report;
 mod scheduler;
 mod stats;
-mod topology;
 mod vitals;
 mod watch;
 
@@ -28,6 +25,7 @@ use cli::Args;
 use crossbeam::channel::bounded;
 use exit_code::{Refusal, Status, why_it_ended};
 use infera_heartbeat::{Page, Phase};
+use infera_plan::ConfigError;
 use infera_policy::{Contained, Drill, REGISTRY, Sabotage, find, names};
 use log::{error, info, warn};
 use report::{Meter, SOCKET};
@@ -122,7 +120,7 @@ fn run(args: Args) -> Result<Status, Refusal> {
         rules: args.tiers,
         slice_us: args.slice_us,
     };
-    let refuse = |error: config::ConfigError| Refusal::new(Status::Config, error.to_string());
+    let refuse = |error: ConfigError| Refusal::new(Status::Config, error.to_string());
     let config = source.read().map_err(refuse)?;
     let name = args
         .policy

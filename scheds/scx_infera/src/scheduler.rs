@@ -4,9 +4,7 @@
 //! one, and never allocates per task.
 
 use crate::bpf::{BpfScheduler, DispatchedTask, QueuedTask, RL_CPU_ANY};
-use crate::config::Config;
 use crate::pace::Pace;
-use crate::plan::Plan;
 use crate::stats::Counters;
 use crate::vitals::{DEPOSED, Eyes};
 use crate::watch::Order;
@@ -14,6 +12,7 @@ use anyhow::{Context, Result};
 use crossbeam::channel::{Receiver, Sender, TryRecvError};
 use infera_bpf::{LAT_BUCKETS, Path, unpack_weight};
 use infera_heartbeat::Page;
+use infera_plan::{Config, Plan};
 use infera_policy::{Contained, Decision, Fault, FaultKind, Nanos, Policy, TaskView, Tier};
 use libbpf_rs::{MapHandle, OpenObject};
 use std::mem::MaybeUninit;

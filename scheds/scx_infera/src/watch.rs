@@ -5,11 +5,9 @@
 //! user space, so this one never waits for the loop it serves.
 
 use crate::cgroups::{Assignment, resolve};
-use crate::config::{Config, ConfigError};
-use crate::plan::Plan;
 use crate::stats::Counters;
-use crate::topology::Topology;
 use crossbeam::channel::{Receiver, Sender};
+use infera_plan::{Config, ConfigError, Plan, Topology, TopologyError};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use log::{error, info, warn};
 use std::path::{Path, PathBuf};
@@ -144,6 +142,6 @@ impl Helper {
 }
 
 /// The plan for `config` on the node whose CPUs `sys` describes.
-pub fn plan_for(sys: &Path, config: &Config) -> Result<Plan, crate::topology::TopologyError> {
+pub fn plan_for(sys: &Path, config: &Config) -> Result<Plan, TopologyError> {
     Ok(Plan::new(&Topology::read(sys)?, config))
 }

@@ -2,7 +2,7 @@
 
 use crate::status;
 use anyhow::{Context, Result, bail};
-use infera_control::{ClientError, MAX_REASON, PID_FILE, Request, SAFE_MODE_FILE, SOCKET, ask};
+use infera_control::{ClientError, PID_FILE, Request, SAFE_MODE_FILE, SOCKET, ask, plain_reason};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::path::Path;
@@ -15,10 +15,10 @@ const FILE: &str = "file";
 
 /// Through the socket; where that fails, through the file; where that fails, by a signal.
 pub fn on(reason: &str) -> Result<ExitCode> {
-    let reason = bounded(reason);
+    let reason = plain_reason(reason);
     let request = Request::SafeModeOn {
         source: SOURCE.into(),
-        reason: reason.into(),
+        reason: reason.clone(),
     };
     let asked = ask(Path::new(SOCKET), &request);
     let Err(error) = asked else {
@@ -57,14 +57,6 @@ pub fn off(source: Option<String>) -> Result<ExitCode> {
     }))
 }
 
-fn bounded(reason: &str) -> &str {
-    let mut end = reason.len().min(MAX_REASON);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    &reason[..end]
-}
-
 fn signal_guard() -> Result<()> {
     let text = fs::read_to_string(PID_FILE).with_context(|| format!("cannot read {PID_FILE}"))?;
     let pid = text.trim().parse().ok().and_then(Pid::from_raw);
@@ -75,17 +67,4 @@ fn signal_guard() -> Result<()> {
         bail!("process {} is not the guard", pid.as_raw_nonzero());
     }
     Ok(kill_process(pid, Signal::USR1)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reasons_are_cut_between_characters() {
-        let long = "ü".repeat(MAX_REASON);
-        assert_eq!(bounded(&long).len(), MAX_REASON);
-        assert_eq!(bounded(&format!("x{long}")).len(), MAX_REASON - 1);
-        assert_eq!(bounded("short"), "short");
-    }
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
+use std::iter;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 use toml::Spanned;
@@ -141,7 +142,15 @@ fn pattern_of(path: &str) -> Result<String, String> {
     if inner.split('/').any(|part| part == "..") {
         return Err(format!("cgroup '{path}' must not contain '..'"));
     }
-    glob::Pattern::new(inner).map_err(|error| format!("cgroup '{path}': {error}"))?;
+    if inner.contains(char::is_control) {
+        return Err(format!(
+            "cgroup '{path}' must not contain control characters"
+        ));
+    }
+    // Part by part, too, as it is looked for: '[/]' is a pattern only as a whole.
+    for pattern in iter::once(inner).chain(inner.split('/')) {
+        glob::Pattern::new(pattern).map_err(|error| format!("cgroup '{path}': {error}"))?;
+    }
     Ok(inner.to_owned())
 }
 
@@ -175,11 +184,12 @@ impl Config {
         let fail = |offset: usize, message: String| ConfigError::Line {
             path: path.to_owned(),
             line: line_of(offset),
-            message,
+            // Names in quotes can hold anything, and the log is a line an error.
+            message: message.replace(char::is_control, " "),
         };
         let file: File = toml::from_str(text).map_err(|error| {
             let offset = error.span().map_or(0, |span| span.start);
-            fail(offset, error.message().replace('\n', " "))
+            fail(offset, error.message().to_owned())
         })?;
 
         let mut config = Config {
@@ -320,7 +330,10 @@ impl Config {
                 ));
             }
             *fenced = Some((tier, set.clone()));
-            self.fence = Fence::Cpus(set);
+            self.fence = match set.is_empty() {
+                true => Fence::None,
+                false => Fence::Cpus(set),
+            };
         }
         if let Some(cores) = section.fence_cores {
             if tier != Tier::Critical {
@@ -426,6 +439,36 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(error.starts_with(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn an_error_is_one_line() {
+        for text in [
+            "\"a\\nb\" = 1\n",
+            "[tiers.\"a\\u001b[2Jb\"]\n",
+            "[tiers.high]\ncgroups = [\"a\\nb\"]\n",
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(!error.contains(char::is_control), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn patterns_are_ones_that_can_be_looked_for() {
+        for (path, expected) in [
+            ("/a[/]b", "'/a[/]b': Pattern syntax error"),
+            ("/a**", "'/a**': Pattern syntax error"),
+            ("/a\\u0000", "must not contain control characters"),
+        ] {
+            let error = parse(&format!("[tiers.low]\ncgroups = [\"{path}\"]\n")).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_fence_of_no_cpus_is_none() {
+        let config = parse("[tiers.critical]\nfence_cpus = ''\n").unwrap();
+        assert_eq!(config.fence, Fence::None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Which CPUs a node has, and which of them share a core or a last-level cache (LLC), read
 //! from sysfs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -72,32 +72,40 @@ pub struct Topology {
 impl Topology {
     /// Reads `sys`, normally `/sys/devices/system/cpu`.
     pub fn read(sys: &Path) -> Result<Topology, TopologyError> {
-        let read = |path: PathBuf| match fs::read_to_string(&path) {
-            Ok(text) => Ok(text),
+        let path = sys.join("online");
+        let dir = |cpu: usize| sys.join(format!("cpu{cpu}"));
+        match fs::read_to_string(&path) {
+            Ok(online) => Topology::parse(
+                &online,
+                |cpu| fs::read_to_string(dir(cpu).join("topology/thread_siblings_list")).ok(),
+                |cpu| shared_by_llc(&dir(cpu).join("cache")),
+            ),
             Err(source) => Err(TopologyError::Read { path, source }),
-        };
-        let online = parse_cpu_list(&read(sys.join("online"))?)?;
-        let mut cores = BTreeMap::new();
-        let mut llcs = BTreeMap::new();
-        for &cpu in &online {
-            let dir = sys.join(format!("cpu{cpu}"));
-            // Absent where the kernel has no SMT: every CPU is a core.
-            let siblings = match fs::read_to_string(dir.join("topology/thread_siblings_list")) {
-                Ok(text) => parse_cpu_list(&text)?,
-                Err(_) => CpuSet::from([cpu]),
-            };
-            let sharing = match shared_by_llc(&dir.join("cache")) {
-                Some(text) => parse_cpu_list(&text)?,
-                None => online.clone(),
-            };
-            for (groups, members) in [(&mut cores, siblings), (&mut llcs, sharing)] {
-                let members: CpuSet = members.intersection(&online).copied().collect();
-                let first = members.first().copied().unwrap_or(cpu);
-                groups.entry(first).or_insert(members);
-            }
         }
-        let llcs: Vec<CpuSet> = llcs.into_values().collect();
-        let mut cores: Vec<CpuSet> = cores.into_values().collect();
+    }
+
+    /// Groups the CPUs of the list `online`, given for each the list of those it shares a core
+    /// with and the list of those it shares an LLC with.
+    pub fn parse(
+        online: &str,
+        siblings: impl Fn(usize) -> Option<String>,
+        sharing: impl Fn(usize) -> Option<String>,
+    ) -> Result<Topology, TopologyError> {
+        let cpus = parse_cpu_list(online)?;
+        if cpus.is_empty() {
+            return Err(TopologyError::CpuList(online.trim().to_owned()));
+        }
+        let siblings = |cpu| match siblings(cpu) {
+            Some(list) => parse_cpu_list(&list),
+            // Absent where the kernel has no SMT: every CPU is a core.
+            None => Ok(CpuSet::from([cpu])),
+        };
+        let sharing = |cpu| match sharing(cpu) {
+            Some(list) => parse_cpu_list(&list),
+            None => Ok(cpus.clone()),
+        };
+        let mut cores = partition(&cpus, siblings)?;
+        let llcs = partition(&cpus, sharing)?;
         // Stable: within an LLC they stay in order of their first CPUs.
         cores.sort_by_key(|core| llcs.iter().position(|llc| !llc.is_disjoint(core)));
         Ok(Topology { cores, llcs })
@@ -113,6 +121,23 @@ impl Topology {
     pub fn cpus(&self) -> CpuSet {
         self.cores.iter().flatten().copied().collect()
     }
+}
+
+/// Groups `cpus` in order of their first. Each is in one group, even where lists contradict
+/// each other: it stays in the first that claims it.
+fn partition(
+    cpus: &CpuSet,
+    list_of: impl Fn(usize) -> Result<CpuSet, TopologyError>,
+) -> Result<Vec<CpuSet>, TopologyError> {
+    let mut rest = cpus.clone();
+    let mut groups = Vec::new();
+    while let Some(first) = rest.pop_first() {
+        let mut group: CpuSet = list_of(first)?.intersection(&rest).copied().collect();
+        rest.retain(|cpu| !group.contains(cpu));
+        group.insert(first);
+        groups.push(group);
+    }
+    Ok(groups)
 }
 
 /// The CPU list of the highest cache level below a CPU's `cache` directory.
@@ -156,6 +181,23 @@ mod tests {
         let topology = Topology::read(dir.path()).unwrap();
         assert_eq!(topology.cores, [CpuSet::from([0, 2]), CpuSet::from([1, 3])]);
         assert_eq!(topology.llcs, [CpuSet::from([0, 1, 2, 3])]);
+    }
+
+    #[test]
+    fn lists_that_contradict_each_other_lose_no_cpu() {
+        let lists = |lists: &'static [&str]| move |cpu: usize| Some(lists[cpu].to_owned());
+        let siblings = lists(&["2", "0-2", "1", ""]);
+        let topology = Topology::parse("0-3", siblings, lists(&["7", "0", "2-3", "0-3"])).unwrap();
+        let cores = [vec![0, 2], vec![1], vec![3]];
+        assert_eq!(topology.cores, cores.map(CpuSet::from_iter));
+        let llcs = [vec![0], vec![1], vec![2, 3]];
+        assert_eq!(topology.llcs, llcs.map(CpuSet::from_iter));
+        assert_eq!(topology.cpus(), CpuSet::from([0, 1, 2, 3]));
+    }
+
+    #[test]
+    fn a_node_without_cpus_is_none() {
+        assert!(Topology::parse(" \n", |_| None, |_| None).is_err());
     }
 
     #[test]
