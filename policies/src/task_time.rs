@@ -22,20 +22,27 @@ impl TaskTimes {
     }
 
     /// The virtual time of `task` now, given that it was `picked_at` when it was last picked
-    /// (0 when it never was), and may lie at most `credit` behind its tier.
+    /// (0 when it never was), and may lie at most `credit` behind its tier and `debit` ahead.
     ///
-    /// The upper limit loses nothing: a task picked from this tier was at most at the tier's time then,
-    /// and has advanced by what it ran. It catches tasks that come from another tier,
-    /// whose clock may have been far ahead.
-    pub(crate) fn returning(&self, task: &TaskView, picked_at: u64, credit: u64) -> u64 {
+    /// Ahead are tasks that come from another tier, whose clock may have been far ahead, and
+    /// those that ran on for long while nobody waited: that harmed nobody, and is not held against
+    /// them when a crowd comes and each of it is to have as much first.
+    pub(crate) fn returning(
+        &self,
+        task: &TaskView,
+        picked_at: u64,
+        credit: u64,
+        debit: u64,
+    ) -> u64 {
         let tier = self.0[task.tier.index()];
         if picked_at == 0 {
             return tier;
         }
         let used = Self::scaled(ledger::used(task), task.weight);
-        picked_at
-            .saturating_add(used)
-            .clamp(tier.saturating_sub(credit), tier.saturating_add(used))
+        picked_at.saturating_add(used).clamp(
+            tier.saturating_sub(credit),
+            tier.saturating_add(used.min(debit)),
+        )
     }
 
     /// A task at `vtime` was picked from `tier`.

@@ -80,7 +80,10 @@ impl Policy for Deadline {
         // A light task lies up to one request behind the heavier ones when its deadline comes,
         // so the credit is a request, not a slice.
         let request = TaskTimes::scaled(slice, task.weight);
-        let vtime = self.times.returning(&task, task.vtime, request);
+        // Ending a slice late, by a tick, is no long run.
+        let vtime = self
+            .times
+            .returning(&task, task.vtime, request, 2 * request);
         self.queue
             .push(tier.index(), vtime.saturating_add(request), task)
     }

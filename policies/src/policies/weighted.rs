@@ -60,7 +60,9 @@ impl Policy for Weighted {
             self.guarantees.restart_wait(tier, now);
             self.clocks.wake(tier, &self.tiers);
         }
-        let key = self.times.returning(&task, task.vtime, slice);
+        // Ending a slice late, by a tick, is no long run.
+        let debit = TaskTimes::scaled(2 * slice, task.weight);
+        let key = self.times.returning(&task, task.vtime, slice, debit);
         self.queue.push(tier.index(), key, task)
     }
 

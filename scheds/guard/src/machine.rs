@@ -18,7 +18,7 @@ const DISMISSED: i32 = 9;
 /// The guard's own exit status when it is asked to stop in safe mode.
 pub const LATCHED: i32 = 10;
 
-/// The step against an attached scheduler that is the kernel's own brake.
+/// Every so many steps against an attached scheduler comes the kernel's own brake.
 const BRAKE: u32 = 4;
 /// The step at which a process that is not attached is killed.
 const PATIENCE: u32 = 10;
@@ -280,7 +280,7 @@ impl Machine {
                         1 => Action::Detach,
                         _ => Action::Kill,
                     });
-                    if *against >= BRAKE {
+                    if *against % BRAKE == 0 {
                         out.push(Action::Brake);
                     }
                 } else if *steps >= PATIENCE {

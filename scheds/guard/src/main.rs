@@ -7,6 +7,7 @@
 mod child;
 mod clerk;
 mod control;
+mod grace;
 mod hand;
 mod judge;
 mod link;
@@ -19,6 +20,7 @@ use child::Child;
 use clap::Parser;
 use clerk::Clerk;
 use control::{Order, Orders};
+use grace::GraceThread;
 use hand::Hand;
 use infera_control::{PID_FILE, State};
 use infera_heartbeat::Page;
@@ -146,6 +148,7 @@ struct Guard {
     /// /sys/kernel/sched_ext/state, where the kernel has it.
     state: Option<File>,
     compaction: Option<String>,
+    grace: Option<GraceThread>,
     clerk: Clerk,
     hands: (Hand, Hand),
     signals: Signals,
@@ -179,6 +182,7 @@ impl Guard {
             not_started: None,
             state: File::open("/sys/kernel/sched_ext/state").ok(),
             compaction: std::fs::read_to_string(COMPACTION).ok(),
+            grace: GraceThread::find(),
             clerk,
             hands,
             signals,
@@ -339,6 +343,9 @@ impl Guard {
                 finished = finished.or(self.perform(action, &seen));
             }
             let state = self.machine.state();
+            if let Some(grace) = &mut self.grace {
+                grace.boost(state == State::Leaving);
+            }
             let deposed = seen.vitals.is_some_and(|vitals| vitals.deposed != 0);
             let present = Some((state, deposed, self.machine.ejects()));
             if asked || present != published {

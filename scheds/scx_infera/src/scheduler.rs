@@ -13,7 +13,9 @@ use crossbeam::channel::{Receiver, Sender, TryRecvError};
 use infera_bpf::{LAT_BUCKETS, Path, unpack_weight};
 use infera_heartbeat::Page;
 use infera_plan::{Config, Plan};
-use infera_policy::{Contained, Decision, Fault, FaultKind, Nanos, Policy, TaskView, Tier};
+use infera_policy::{
+    Contained, Decision, Fault, FaultKind, Nanos, Policy, TaskView, Tier, TierTable,
+};
 use libbpf_rs::{MapHandle, OpenObject};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
@@ -29,6 +31,10 @@ pub struct Scheduler<'cb> {
     faults: Sender<Fault>,
     attached: Nanos,
     cpus: Vec<usize>,
+    /// As configured.
+    tiers: TierTable,
+    /// The longest slice for the crowd that waits now; 0: to be found.
+    turn: Nanos,
     /// A decision that the ring had no room for.
     held: Option<Decision>,
 }
@@ -60,13 +66,12 @@ fn view(task: &QueuedTask) -> TaskView {
     }
 }
 
-/// The longest slice with which each of so many waiting tasks has its turn within a second.
-/// Below a tick it would change nothing.
+/// The longest slice, a power of two in ms, with which each of so many waiting tasks has its turn
+/// in about a second. Below a tick it would change nothing.
 fn turn(waiting: usize, cpus: usize) -> Nanos {
-    const ROUND: u64 = 1_000_000_000;
-    const TICK: u64 = 1_000_000;
-    let round = ROUND.saturating_mul(cpus as u64) / (waiting as u64).max(1);
-    Nanos(round.max(TICK))
+    let ms = 1_000 * cpus as u64 / (waiting as u64).max(1);
+    let exponent = ms.max(1).ilog2();
+    Nanos::from_millis(1 << exponent)
 }
 
 impl<'cb> Scheduler<'cb> {
@@ -101,6 +106,8 @@ impl<'cb> Scheduler<'cb> {
             faults,
             attached: now(),
             cpus: plan.cpus.iter().map(|cpu| cpu.cpu).collect(),
+            tiers: config.tiers,
+            turn: Nanos(0),
             held: None,
         };
         scheduler.write_tables(config, plan);
@@ -156,7 +163,8 @@ impl<'cb> Scheduler<'cb> {
                 }
                 Ok(Order::Configure(order)) => {
                     let (config, plan) = *order;
-                    self.policy.configure(&config.tiers);
+                    self.tiers = config.tiers;
+                    self.turn = Nanos(0);
                     self.write_tables(&config, &plan);
                 }
                 Ok(Order::Report(reply)) => {
@@ -199,17 +207,31 @@ impl<'cb> Scheduler<'cb> {
 
     /// Sends a decision; `false` when the ring is full.
     fn send(&mut self, decision: &Decision) -> bool {
-        let most = turn(self.policy.len(), self.cpus.len());
         self.bpf
             .dispatch_task(&DispatchedTask {
                 pid: decision.task.pid,
                 cpu: RL_CPU_ANY,
                 flags: decision.task.flags,
-                slice_ns: decision.slice.min(most).0.max(1),
+                slice_ns: decision.slice.0.max(1),
                 vtime: decision.vtime,
                 enq_cnt: decision.task.enq_cnt,
             })
             .is_ok()
+    }
+
+    /// A crowd gets shorter turns, which the policy is told of like of any configuration. It
+    /// changes with each doubling of the crowd, so seldom.
+    fn fit_turns(&mut self) {
+        let turn = turn(self.policy.len(), self.cpus.len());
+        if turn == self.turn {
+            return;
+        }
+        self.turn = turn;
+        let mut tiers = self.tiers;
+        for tier in &mut tiers.0 {
+            tier.slice = tier.slice.min(turn);
+        }
+        self.policy.configure(&tiers);
     }
 
     fn receive(&mut self, now: Nanos) {
@@ -238,6 +260,7 @@ impl<'cb> Scheduler<'cb> {
         if self.held.is_none() {
             self.receive(now);
         }
+        self.fit_turns();
         let received = self.policy.len() - before;
         // Decisions are kept fresh: no more ahead of the CPUs than half of them can take,
         // and always one, so that a task only some CPUs may run holds up nobody else.
@@ -320,8 +343,9 @@ mod tests {
 
     #[test]
     fn crowds_get_shorter_turns() {
-        assert_eq!(turn(0, 4), Nanos::from_millis(4_000));
-        assert_eq!(turn(400, 4), Nanos::from_millis(10));
+        assert!(turn(0, 4) >= Nanos::from_millis(2_048));
+        assert_eq!(turn(16, 4), Nanos::from_millis(128));
+        assert_eq!(turn(400, 4), Nanos::from_millis(8));
         assert_eq!(turn(100_000, 4), Nanos::from_millis(1));
     }
 }

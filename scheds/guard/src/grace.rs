@@ -1,0 +1,56 @@
+//! RCU's grace periods while the scheduler leaves.
+//!
+//! Leaving takes five of them, and meanwhile the kernel runs everything in arrival order: the
+//! thread that ends grace periods would wait behind each busy task of a crowd, five times. It
+//! is given the lowest real-time priority for that time, which kernels with RCU boosting give
+//! it for good.
+
+use std::fs;
+
+const NAMES: [&str; 2] = ["rcu_preempt", "rcu_sched"];
+
+/// The kernel's thread, where it has an ordinary priority.
+#[derive(Debug)]
+pub struct GraceThread {
+    pid: libc::pid_t,
+    boosted: bool,
+}
+
+impl GraceThread {
+    /// Looks for it once: its number never changes.
+    pub fn find() -> Option<GraceThread> {
+        // Kernel threads come first; it is among the first twenty.
+        let pid = (2..200).find(|pid| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            NAMES.contains(&name.trim())
+        })?;
+        // SAFETY: it touches no memory.
+        let policy = unsafe { libc::sched_getscheduler(pid) };
+        (policy == libc::SCHED_OTHER).then_some(GraceThread {
+            pid,
+            boosted: false,
+        })
+    }
+
+    /// Before or after leaving; does nothing when it is so already.
+    pub fn boost(&mut self, on: bool) {
+        if self.boosted == on {
+            return;
+        }
+        let (policy, sched_priority) = match on {
+            true => (libc::SCHED_FIFO, 1),
+            false => (libc::SCHED_OTHER, 0),
+        };
+        let parameters = libc::sched_param { sched_priority };
+        // SAFETY: the parameters outlive the call.
+        if unsafe { libc::sched_setscheduler(self.pid, policy, &parameters) } == 0 {
+            self.boosted = on;
+        }
+    }
+}
+
+impl Drop for GraceThread {
+    fn drop(&mut self) {
+        self.boost(false);
+    }
+}
