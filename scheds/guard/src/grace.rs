@@ -1,9 +1,9 @@
-//! RCU's grace periods while the scheduler leaves.
+//! RCU's grace periods, of which leaving takes five.
 //!
-//! Leaving takes five of them, and meanwhile the kernel runs everything in arrival order: the
-//! thread that ends grace periods would wait behind each busy task of a crowd, five times. It
-//! is given the lowest real-time priority for that time, which kernels with RCU boosting give
-//! it for good.
+//! While a scheduler leaves, the kernel runs everything in arrival order: the thread that ends
+//! grace periods would wait behind each busy task, five times. It is given the lowest real-time
+//! priority while there is a scheduler, for that may be killed at any moment; kernels with RCU
+//! boosting give it for good.
 
 use std::fs;
 
@@ -32,7 +32,7 @@ impl GraceThread {
         })
     }
 
-    /// Before or after leaving; does nothing when it is so already.
+    /// Before or after; does nothing when it is so already.
     pub fn boost(&mut self, on: bool) {
         if self.boosted == on {
             return;

@@ -344,7 +344,7 @@ impl Guard {
             }
             let state = self.machine.state();
             if let Some(grace) = &mut self.grace {
-                grace.boost(state == State::Leaving);
+                grace.boost(self.child.is_some());
             }
             let deposed = seen.vitals.is_some_and(|vitals| vitals.deposed != 0);
             let present = Some((state, deposed, self.machine.ejects()));
