@@ -198,6 +198,8 @@ fn apt_get(administrator: &[&str], options: &[String], arguments: &[&str]) -> Re
         Command::new(administrator[0])
             .args(&administrator[1..])
             .args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"])
+            // A new machine may be installing its first updates.
+            .args(["-o", "DPkg::Lock::Timeout=600"])
             .args(options)
             .args(arguments),
     )
