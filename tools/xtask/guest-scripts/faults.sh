@@ -20,6 +20,14 @@ wait_state() {
 		usleep 100000
 	done
 }
+# What there is to know of a guard that does not attach.
+hang() {
+	cat /tmp/guard.log
+	infera status
+	for task in /proc/$GUARD/task/* /proc/$(pidof scx_infera | cut -d' ' -f1)/task/*; do
+		echo "$(cat $task/comm) $(grep State $task/status) $(cat $task/wchan)"
+	done
+}
 attach() {
 	infera-guard --back-off-ms 500 $GUARD_ARGS -- scx_infera --policy weighted \
 		--tier critical=/critical --tier background=/background $SCX_ARGS >/tmp/guard.log 2>&1 &
@@ -27,7 +35,7 @@ attach() {
 	n=0
 	until grep -q 'guard. attached' /tmp/guard.log; do
 		n=$((n + 1))
-		[ $n -gt 200 ] && { cat /tmp/guard.log; return 1; }
+		[ $n -gt 200 ] && { hang; return 1; }
 		usleep 100000
 	done
 	SCX=$(pidof scx_infera)

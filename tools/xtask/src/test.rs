@@ -3,7 +3,6 @@
 
 use crate::command::run;
 use crate::deny;
-use crate::faults;
 use crate::kernel::{self, Kernel};
 use crate::kernel_fetch;
 use crate::setup;
@@ -109,11 +108,7 @@ pub fn main(args: &TestArgs) -> Result<()> {
         ])?;
     }
     build_guest_programs()?;
-    guest_tests(args, &release)?;
-    match args.filter {
-        None => faults::fast(&args.kernel),
-        Some(_) => Ok(()),
-    }
+    guest_tests(args, &release)
 }
 
 fn guest_tests(args: &TestArgs, release: &str) -> Result<()> {
