@@ -10,6 +10,8 @@ mod bypass;
 mod cgroups;
 mod cli;
 mod exit_code;
+mod follow;
+mod hangup;
 mod kernel;
 mod monitor;
 mod pace;
@@ -38,22 +40,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use watch::{Helper, RELOAD, Source, plan_for};
+use watch::{Helper, Source, plan_for};
 
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 const SYS_CPUS: &str = "/sys/devices/system/cpu";
-
-extern "C" fn on_hangup(_signal: libc::c_int) {
-    RELOAD.store(true, Ordering::Relaxed);
-}
-
-/// ctrlc takes SIGHUP for a request to stop; ours means "read the configuration again".
-fn take_hangup() {
-    // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
-    unsafe {
-        libc::signal(libc::SIGHUP, on_hangup as *const () as libc::sighandler_t);
-    }
-}
 
 fn is_root() -> bool {
     // SAFETY: geteuid always succeeds and touches nothing.
@@ -154,6 +144,7 @@ fn run(args: Args) -> Result<Status, Refusal> {
     let (handle_in, handle) = bounded(1);
     let helper = Helper {
         attached: handle,
+        hangup: hangup::wake().map_err(|error| internal(error.into()))?,
         orders: orders_in.clone(),
         source,
         config: config.clone(),
@@ -219,7 +210,7 @@ fn run(args: Args) -> Result<Status, Refusal> {
         (orders, faults_in),
     )
     .map_err(internal)?;
-    take_hangup();
+    hangup::take();
     let map = scheduler.cgroup_map().map_err(internal)?;
     let _ = handle_in.send(map);
     // Attaching can succeed and then fail; only the state file tells.

@@ -5,21 +5,27 @@
 //! user space, so this one never waits for the loop it serves.
 
 use crate::cgroups::{Assignment, resolve};
+use crate::follow::Follower;
 use crate::stats::Counters;
 use crossbeam::channel::{Receiver, Sender};
 use infera_plan::{Config, ConfigError, Plan, Topology, TopologyError};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use log::{error, info, warn};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Set by the SIGHUP handler.
-pub static RELOAD: AtomicBool = AtomicBool::new(false);
-
-/// How often the cgroup tree is looked at: half of the 100 ms in which a new cgroup must
-/// have its tier.
+/// The cgroup tree is looked at no more often than this, however much comes and goes in it:
+/// half of the 100 ms in which a new cgroup must have its tier.
 const PERIOD: Duration = Duration::from_millis(50);
+
+/// And no less often, should a notice be lost.
+const REST: Timespec = Timespec {
+    tv_sec: 10,
+    tv_nsec: 0,
+};
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +67,8 @@ pub enum Order {
 pub struct Helper {
     /// The cgroup map, sent once the scheduler is attached.
     pub attached: Receiver<MapHandle>,
+    /// Readable when the configuration is to be read again.
+    pub hangup: OwnedFd,
     /// To the loop.
     pub orders: Sender<Order>,
     /// Where the configuration comes from.
@@ -104,19 +112,33 @@ impl Helper {
             return;
         };
         crate::privileges::drop_most();
+        let mut follower = Follower::new();
         let mut assignment = Assignment::new();
         loop {
+            follower.clear();
+            // In this order: what comes after the look is noticed.
+            let told = follower.follow(&self.root, &self.config.rules);
             let found = resolve(&self.root, &self.config.rules);
             match apply(&map, &assignment, &found) {
                 Ok(true) if self.orders.send(Order::Reclassify).is_err() => return,
                 Ok(_) => assignment = found,
                 Err(error) => error!("cgroup table: {error}"),
             }
-            if RELOAD.swap(false, Ordering::Relaxed) {
+            std::thread::sleep(PERIOD);
+            let rest = if told { REST } else { Timespec::default() };
+            if self.wait(&follower, &rest) {
                 self.reload();
             }
-            std::thread::sleep(PERIOD);
         }
+    }
+
+    /// Waits for something to do, for as long as `rest`. Whether it is a configuration.
+    fn wait(&self, follower: &Follower, rest: &Timespec) -> bool {
+        let hangup = self.hangup.as_fd();
+        let notices = follower.notices().unwrap_or(hangup);
+        let for_input = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+        let _ = poll(&mut [for_input(hangup), for_input(notices)], Some(rest));
+        read(hangup, &mut [0; 8]).is_ok()
     }
 
     fn reload(&mut self) {
