@@ -14,6 +14,9 @@ pub(crate) const MIN_CHARGE: u64 = 1_000;
 /// forgotten.
 const POOL_LIMIT: u64 = crate::CAPACITY as u64;
 
+/// How many slices the outstanding advances may be above what is expected of them.
+const OUTSTANDING: u64 = 8;
+
 /// The slice of a tier in use: one microsecond to one second.
 pub(crate) fn slice(params: &TierParams) -> u64 {
     params.slice.0.clamp(MIN_CHARGE, 1_000_000_000)
@@ -41,7 +44,10 @@ struct Account {
 /// that sleeps or exits without coming back costs its tier what its tasks use on average: the
 /// error does not build up in either direction. On return the advance is replaced by
 /// what the task used; the advance taken back is the mean of the outstanding ones, which
-/// keeps the sum right without a record for each task.
+/// keeps the sum right without a record for each task. All that is outstanding is at most
+/// eight slices above as many expected turns: when a crowd comes back that was charged long
+/// ago, for longer turns, what it was charged too much is past, and giving it all back at once
+/// would let it run for nothing.
 #[derive(Default)]
 pub(crate) struct Ledger([Account; Tier::COUNT]);
 
@@ -73,6 +79,8 @@ impl Ledger {
         let sample = used.min(slice) as i64;
         let expected = account.expected as i64;
         account.expected = (expected + (sample - expected) / 8).max(1) as u64;
+        let most = account.turns.saturating_mul(account.expected) + OUTSTANDING * slice;
+        account.advanced = account.advanced.min(most);
         let back = account.advanced.checked_div(account.turns).unwrap_or(0);
         account.advanced -= back;
         account.turns = account.turns.saturating_sub(1);
@@ -117,6 +125,22 @@ mod tests {
             used += ran as i64;
         }
         assert_eq!(charged, used);
+    }
+
+    #[test]
+    fn a_crowd_that_was_charged_too_much_long_ago_does_not_run_for_nothing() {
+        let mut ledger = Ledger::default();
+        // It comes to being, and waits for something.
+        for _ in 0..10_000 {
+            ledger.advance(Tier::High, 20_000_000);
+        }
+        let charged: i64 = (0..10_000)
+            .map(|_| {
+                let back = ledger.settle(&task(4_000_000), 4_000_000);
+                back + ledger.advance(Tier::High, 4_000_000)
+            })
+            .sum();
+        assert!(charged + 8 * 20_000_000 > 10_000 * 4_000_000, "{charged}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{PoisonError, RwLock};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
@@ -104,49 +104,32 @@ fn spin(marks: Marks<'_>) {
 }
 
 fn in_threads<'a>(marks: impl Fn(usize) -> Marks<'a>, count: usize, end: u64) -> Result<()> {
-    // All begin at once: a crowd that began one by one would keep its own maker from a CPU.
-    let begin = Gate::default();
+    // All begin at once: a crowd that began one by one would keep its own maker from a CPU. Readers
+    // pass without another lock, in which a crowd would stand in line.
+    let gate = RwLock::new(());
+    let closed = gate.write().unwrap_or_else(PoisonError::into_inner);
     thread::scope(|scope| {
         let started = (0..count).try_for_each(|i| {
             thread::Builder::new()
                 .name(format!("hog-{i}"))
                 .spawn_scoped(scope, {
                     let marks = marks(i);
-                    let begin = &begin;
+                    let gate = &gate;
                     move || {
-                        begin.wait();
+                        drop(gate.read());
                         spin(marks);
                     }
                 })
                 .map(drop)
                 .with_context(|| format!("starting hog {i}"))
         });
-        begin.open();
+        drop(closed);
         if started.is_ok() {
             clock::sleep_until(end);
         }
         signal::request_stop();
         started
     })
-}
-
-/// Closed at first.
-#[derive(Default)]
-struct Gate {
-    open: Mutex<bool>,
-    opened: Condvar,
-}
-
-impl Gate {
-    fn wait(&self) {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.opened.wait_while(open, |open| !*open));
-    }
-
-    fn open(&self) {
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.opened.notify_all();
-    }
 }
 
 fn in_processes<'a>(marks: impl Fn(usize) -> Marks<'a>, count: usize, end: u64) -> Result<()> {
