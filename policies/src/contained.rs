@@ -15,6 +15,10 @@ pub const MIN_SLICE: Nanos = Nanos::from_micros(100);
 /// The longest slice that is handed out: a fifth of the kernel's stall watchdog.
 pub const MAX_SLICE: Nanos = Nanos::from_millis(1_000);
 
+/// A task that has waited for longer goes before the others of its tier, whatever the policy's
+/// order in it.
+pub const OVERDUE: Nanos = Nanos::from_millis(5_000);
+
 /// What the scheduler's loop holds instead of a bare policy: a [`Policy`] that holds what the
 /// trait promises whatever the policy inside does.
 ///
@@ -27,11 +31,16 @@ pub const MAX_SLICE: Nanos = Nanos::from_millis(1_000);
 /// the stack or exhausts memory cannot be contained from inside: that is for whoever watches
 /// the process.
 ///
+/// No task is forgotten: one that has waited longer than [`OVERDUE`] takes the place of that which
+/// the policy answers in its tier, the oldest first, and the two change places. So in a
+/// crowd no task waits longer than arrival order would have it, and otherwise none longer
+/// than that, as long as its tier is served.
+///
 /// The policy only decides which task and for how long: the task itself is answered as it
 /// was enqueued, and the slice within [`MIN_SLICE`] and [`MAX_SLICE`]. It is not asked when
 /// nothing waits. In [`TaskView::enq_cnt`] it sees a number of `Contained`'s own.
 ///
-/// Everything is allocated by [`Contained::new`], some 9 MiB, and nothing is freed before the
+/// Everything is allocated by [`Contained::new`], some 12 MiB, and nothing is freed before the
 /// drop. What was deposed stays in memory until [`Contained::retire`] or
 /// [`Contained::replace`] hand it out, since dropping it takes time, and might panic, too.
 ///
@@ -84,11 +93,10 @@ impl Contained {
         self.clamped
     }
 
-    /// The tier of the task that has waited longest, and when it came.
+    /// When the task of `tier` that has waited longest came.
     #[must_use]
-    pub fn oldest(&self) -> Option<(Tier, Nanos)> {
-        let (task, came) = self.waiting.oldest()?;
-        Some((task.tier, came))
+    pub fn oldest(&self, tier: Tier) -> Option<Nanos> {
+        Some(self.waiting.oldest(tier)?.1)
     }
 
     /// The built-in order decides from now on. The first fault of a policy is the one kept, and
@@ -122,12 +130,11 @@ impl Contained {
         // It may have been built before the last change of the parameters.
         let tiers = self.tiers;
         self.configure(&tiers);
-        let mut next = self.waiting.first();
-        while let Some(slot) = next
+        let mut cursor = self.waiting.start();
+        while let Some(slot) = self.waiting.next(&mut cursor)
             && self.fault.is_none()
         {
             self.offer(slot, now);
-            next = self.waiting.next(slot);
         }
         before
     }
@@ -170,10 +177,18 @@ impl Contained {
             self.depose(FaultKind::Idle { waiting });
             return None;
         };
-        let Some(task) = self.waiting.take(&answer.task) else {
+        let Some(slot) = self.waiting.find(&answer.task) else {
             let pid = answer.task.pid;
             self.depose(FaultKind::Unknown { pid });
             return None;
+        };
+        let overdue = self
+            .waiting
+            .oldest(self.waiting.get(slot).tier)
+            .filter(|(oldest, came)| *oldest != slot && now.since(*came) > OVERDUE);
+        let task = match overdue {
+            Some((oldest, _)) => self.waiting.remove_instead(slot, oldest),
+            None => self.waiting.remove(slot),
         };
         let slice = answer.slice.clamp(MIN_SLICE, MAX_SLICE);
         self.clamped += u64::from(slice != answer.slice);
@@ -397,6 +412,29 @@ mod tests {
         assert!(contained.is_empty());
         assert_eq!((contained.fault(), contained.clamped()), (None, 0));
         assert_eq!(calls.load(Ordering::Relaxed), 6, "not asked when empty");
+    }
+
+    #[test]
+    fn who_waited_too_long_goes_first_in_its_tier() {
+        let (mut contained, _) = puppet(&[]);
+        let came = |ms: u64| NOW.plus(Nanos::from_millis(ms));
+        for (pid, ms) in [(1, 0), (2, 1), (3, 2_000), (4, 2_001)] {
+            assert!(contained.enqueue(task(pid), came(ms)));
+        }
+        // Another tier's wait is no matter for this one.
+        let low = TaskView {
+            tier: Tier::Low,
+            ..task(5)
+        };
+        assert!(contained.enqueue(low, came(3_000)));
+        assert_eq!(contained.oldest(Tier::Normal), Some(came(0)));
+        let late = came(OVERDUE.0 / 1_000_000 + 2);
+        let order: Vec<TaskView> = std::iter::from_fn(|| contained.pick(late))
+            .map(|decision| decision.task)
+            .collect();
+        // The policy answers 5, 4 (1 goes), 3 (2 goes), 2 (which is 3), 1 (which is 4).
+        assert_eq!(order, [low, task(1), task(2), task(3), task(4)]);
+        assert_eq!(contained.fault(), None);
     }
 
     #[test]

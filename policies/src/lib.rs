@@ -24,7 +24,7 @@ mod task_time;
 mod testing;
 mod tier;
 
-pub use contained::{Contained, MAX_SLICE, MIN_SLICE, Retired};
+pub use contained::{Contained, MAX_SLICE, MIN_SLICE, OVERDUE, Retired};
 pub use fault::{Fault, FaultKind, Message};
 pub use policies::{Deadline, Fifo, Strict, Weighted};
 pub use policy::{Decision, Nanos, Policy, TaskView, TierParams, TierTable};

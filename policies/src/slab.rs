@@ -35,6 +35,11 @@ impl Slab {
         &self.tasks[slot as usize]
     }
 
+    /// Puts `task` into a taken slot, and returns the one that was there.
+    pub(crate) fn replace(&mut self, slot: u32, task: TaskView) -> TaskView {
+        std::mem::replace(&mut self.tasks[slot as usize], task)
+    }
+
     /// Frees a taken slot.
     pub(crate) fn remove(&mut self, slot: u32) -> TaskView {
         self.free.push(slot);

@@ -8,7 +8,7 @@ mod sim;
 use std::{collections::BTreeSet, sync::Arc};
 
 use infera_policy::{
-    CAPACITY, Contained, Drill, Entry, FaultKind, Fifo, Nanos, Policy, Promises, REGISTRY,
+    CAPACITY, Contained, Drill, Entry, FaultKind, Fifo, Nanos, OVERDUE, Policy, Promises, REGISTRY,
     Sabotage, TaskView, Tier, TierParams, TierTable, Weighted,
 };
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -139,6 +139,10 @@ fn main() {
     for entry in REGISTRY {
         let name = format!("contained {}::decides_as_bare", entry.name);
         trials.push(Trial::test(name, || decides_as_bare(entry)));
+        let name = format!("contained {}::no_task_is_forgotten", entry.name);
+        trials.push(Trial::test(name, || {
+            no_task_is_forgotten(&Subject::contained(entry))
+        }));
     }
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -411,11 +415,42 @@ fn decides_as_bare(entry: &'static Entry) -> Result<(), Failed> {
     let trace = |subject: Subject| {
         let mut sim = Sim::new((subject.build)(&TierTable::default()), 3, &mixed());
         sim.trace = Some(Vec::new());
-        sim.run_for(10 * SEC);
+        // Nobody has waited for too long by then.
+        sim.run_for(OVERDUE.0);
         sim.trace
     };
     let bare = trace(Subject::bare(entry));
     ensure!(bare == trace(Subject::contained(entry)), "they differ");
+    Ok(())
+}
+
+fn no_task_is_forgotten(subject: &Subject) -> Result<(), Failed> {
+    let tiers = TierTable::default();
+    let hog = |weight| Job {
+        weight,
+        ..Job::hog(Tier::Normal)
+    };
+    // The weights would have the last four wait for hours.
+    let mut jobs = vec![hog(10_000); 400];
+    jobs.extend([hog(1); 4]);
+    let mut sim = Sim::new((subject.build)(&tiers), 4, &jobs);
+    sim.run_for(60 * SEC);
+    let most = OVERDUE.0 + 100 * MS;
+    ensure!(
+        sim.longest_task_wait <= most,
+        "a task waited {} ns, not {most}",
+        sim.longest_task_wait
+    );
+    // So many that arrival order alone is longer: it is, then, what there is.
+    let jobs = vec![hog(100); 4_000];
+    let mut sim = Sim::new((subject.build)(&tiers), 4, &jobs);
+    sim.run_for(100 * SEC);
+    let most = 1_001 * tiers.get(Tier::Normal).slice.0;
+    ensure!(
+        sim.longest_task_wait <= most,
+        "one of a crowd waited {} ns, not {most}",
+        sim.longest_task_wait
+    );
     Ok(())
 }
 

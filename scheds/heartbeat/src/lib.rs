@@ -97,14 +97,14 @@ pub struct Heartbeat {
     phase: AtomicU32,
     vitals: SeqLock<WORDS>,
     rounds: AtomicU64,
-    /// Since when the policy has had its oldest task, on `CLOCK_MONOTONIC`; 0: it has none.
-    oldest_since: AtomicU64,
-    oldest_tier: AtomicU32,
+    /// Since when the policy has had its oldest task of each tier, on `CLOCK_MONOTONIC`; 0: it
+    /// has none.
+    oldest: [AtomicU64; TIERS],
     guard_beat: AtomicU64,
 }
 
 /// The layout of this build.
-const LAYOUT: u64 = 0x696e_6665_7261_0001;
+const LAYOUT: u64 = 0x696e_6665_7261_0002;
 
 impl Heartbeat {
     /// A heartbeat that has not begun.
@@ -115,8 +115,7 @@ impl Heartbeat {
             phase: AtomicU32::new(Phase::Starting as u32),
             vitals: SeqLock::new(),
             rounds: AtomicU64::new(0),
-            oldest_since: AtomicU64::new(0),
-            oldest_tier: AtomicU32::new(0),
+            oldest: std::array::from_fn(|_| AtomicU64::new(0)),
             guard_beat: AtomicU64::new(0),
         }
     }
@@ -157,21 +156,19 @@ impl Heartbeat {
         self.vitals.read().map(Vitals::from_words)
     }
 
-    /// The loop has gone round; the oldest task in its hands is of this tier and came then.
+    /// The loop has gone round; when the oldest task of each tier in its hands came, 0 for none.
     /// One thread does this.
-    pub fn round(&self, oldest: Option<(usize, u64)>) {
+    pub fn round(&self, oldest: [u64; TIERS]) {
         let rounds = self.rounds.load(Ordering::Relaxed);
         self.rounds.store(rounds.wrapping_add(1), Ordering::Relaxed);
-        let (tier, since) = oldest.unwrap_or((0, 0));
-        self.oldest_tier.store(tier as u32, Ordering::Relaxed);
-        self.oldest_since.store(since, Ordering::Relaxed);
+        for (tier, since) in self.oldest.iter().zip(oldest) {
+            tier.store(since, Ordering::Relaxed);
+        }
     }
 
-    /// The oldest task in the loop's hands: its tier, and when it came.
-    pub fn oldest(&self) -> Option<(usize, u64)> {
-        let tier = self.oldest_tier.load(Ordering::Relaxed) as usize;
-        let since = self.oldest_since.load(Ordering::Relaxed);
-        (since != 0 && tier < TIERS).then_some((tier, since))
+    /// When the oldest task of each tier in the loop's hands came, 0 for none.
+    pub fn oldest(&self) -> [u64; TIERS] {
+        std::array::from_fn(|tier| self.oldest[tier].load(Ordering::Relaxed))
     }
 
     /// How often the loop has gone round.
@@ -193,7 +190,9 @@ impl Heartbeat {
     pub fn reset(&self) {
         self.vitals.write([0; WORDS]);
         self.rounds.store(0, Ordering::Relaxed);
-        self.oldest_since.store(0, Ordering::Relaxed);
+        for tier in &self.oldest {
+            tier.store(0, Ordering::Relaxed);
+        }
         self.enter(Phase::Starting);
     }
 }
@@ -225,11 +224,11 @@ mod tests {
         };
         scheduler.tell(vitals);
         scheduler.begin();
-        scheduler.round(Some((2, 5)));
+        scheduler.round([0, 0, 5, 0, 0, 9]);
         guard.watch(9);
         assert_eq!(guard.vitals(), Some(vitals));
         assert_eq!(guard.phase(), Phase::Attached);
-        assert_eq!((guard.rounds(), guard.oldest()), (1, Some((2, 5))));
+        assert_eq!((guard.rounds(), guard.oldest()), (1, [0, 0, 5, 0, 0, 9]));
         assert_eq!(scheduler.guard_beat(), 9);
         scheduler.enter(Phase::Leaving);
         scheduler.begin();

@@ -306,8 +306,7 @@ impl<'cb> Scheduler<'cb> {
                 DEPOSED.store(true, Ordering::Relaxed);
                 self.tell_fault();
             }
-            let oldest = self.policy.oldest();
-            page.round(oldest.map(|(tier, came)| (tier.index(), came.0)));
+            page.round(Tier::ALL.map(|tier| self.policy.oldest(tier).map_or(0, |came| came.0)));
             self.rest();
         }
     }

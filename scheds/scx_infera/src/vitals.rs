@@ -121,9 +121,10 @@ pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -
             }
             vitals.unserved[tier] = now - served[tier].1;
         }
-        if let Some((tier, since)) = page.oldest() {
-            let waited = &mut vitals.waited[tier];
-            *waited = (*waited).max(now.saturating_sub(since));
+        for (waited, since) in vitals.waited.iter_mut().zip(page.oldest()) {
+            if since != 0 {
+                *waited = (*waited).max(now.saturating_sub(since));
+            }
         }
         page.tell(vitals);
         // Not before: who is told that we are attached looks for a beat.
