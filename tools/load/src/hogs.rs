@@ -2,8 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
@@ -62,20 +61,24 @@ pub fn run(args: &Args) -> Result<Report> {
         units: counters.get(i),
         gap: gaps.as_ref().map(|gaps| gaps.get(i)),
     };
-    let end = match args.duration_ms {
-        0 => u64::MAX,
-        ms => clock::monotonic().saturating_add(ms.saturating_mul(MS)),
-    };
     if args.processes {
-        in_processes(marks, count, end)?;
+        in_processes(marks, count, args.duration_ms)?;
     } else {
-        in_threads(marks, count, end)?;
+        in_threads(marks, count, args.duration_ms)?;
     }
     Ok(Report {
         units: counters.values().sum(),
         min: counters.values().min().unwrap_or(0),
         max: counters.values().max().unwrap_or(0),
     })
+}
+
+/// Returns when the hogs, which all have begun, have spun for so long.
+fn spun(duration_ms: u64) {
+    clock::sleep_until(match duration_ms {
+        0 => u64::MAX,
+        ms => clock::monotonic().saturating_add(ms.saturating_mul(MS)),
+    });
 }
 
 /// Where a hog, as the only writer, keeps its counts.
@@ -103,36 +106,57 @@ fn spin(marks: Marks<'_>) {
     }
 }
 
-fn in_threads<'a>(marks: impl Fn(usize) -> Marks<'a>, count: usize, end: u64) -> Result<()> {
-    // All begin at once: a crowd that began one by one would keep its own maker from a CPU. Readers
-    // pass without another lock, in which a crowd would stand in line.
-    let gate = RwLock::new(());
-    let closed = gate.write().unwrap_or_else(PoisonError::into_inner);
+fn in_threads<'a>(
+    marks: impl Fn(usize) -> Marks<'a>,
+    count: usize,
+    duration_ms: u64,
+) -> Result<()> {
+    stand_aside();
+    // All begin at once, and each by itself: with a lock they would stand in line for it.
+    let begun = AtomicBool::new(false);
+    let mut hogs = Vec::with_capacity(count);
     thread::scope(|scope| {
         let started = (0..count).try_for_each(|i| {
-            thread::Builder::new()
+            let hog = thread::Builder::new()
                 .name(format!("hog-{i}"))
                 .spawn_scoped(scope, {
                     let marks = marks(i);
-                    let gate = &gate;
+                    let begun = &begun;
                     move || {
-                        drop(gate.read());
+                        while !begun.load(Ordering::Acquire) {
+                            thread::park();
+                        }
                         spin(marks);
                     }
                 })
-                .map(drop)
-                .with_context(|| format!("starting hog {i}"))
+                .with_context(|| format!("starting hog {i}"))?;
+            hogs.push(hog.thread().clone());
+            Ok(())
         });
-        drop(closed);
+        begun.store(true, Ordering::Release);
+        hogs.iter().for_each(thread::Thread::unpark);
         if started.is_ok() {
-            clock::sleep_until(end);
+            spun(duration_ms);
         }
         signal::request_stop();
         started
     })
 }
 
-fn in_processes<'a>(marks: impl Fn(usize) -> Marks<'a>, count: usize, end: u64) -> Result<()> {
+/// The maker of a crowd would wait for its turn in it after each few hogs that it starts or wakes:
+/// where it may, it runs outside of what is measured.
+fn stand_aside() {
+    let parameters = libc::sched_param { sched_priority: 1 };
+    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: the parameters outlive the call. Without the right to it, it stays as it was.
+    unsafe { libc::sched_setscheduler(0, policy, &parameters) };
+}
+
+fn in_processes<'a>(
+    marks: impl Fn(usize) -> Marks<'a>,
+    count: usize,
+    duration_ms: u64,
+) -> Result<()> {
     // SAFETY: getpid always succeeds and touches no memory.
     let parent = unsafe { libc::getpid() };
     let mut hogs = Vec::with_capacity(count);
@@ -150,7 +174,7 @@ fn in_processes<'a>(marks: impl Fn(usize) -> Marks<'a>, count: usize, end: u64) 
         }
     }
     if outcome.is_ok() {
-        clock::sleep_until(end);
+        spun(duration_ms);
     }
     for &pid in &hogs {
         // SAFETY: kill touches no memory; `pid` is a child not yet waited for.
