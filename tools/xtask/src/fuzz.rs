@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: random input for everything that parses, for so long each.
+//! `cargo xtask fuzz`: random input for the parsers and the guard's socket, for so long each.
 
 use crate::{cache, command, image, workspace};
 use anyhow::{Context, Result, bail};
@@ -45,6 +45,8 @@ pub fn main(args: &FuzzArgs) -> Result<()> {
 
 fn run(program: &Path, target: &str, seconds: u32) -> Result<()> {
     eprintln!("==> cargo fuzz run {target}");
+    // By itself: what does not build is no input that a target does not survive.
+    command::run(&mut cargo_fuzz(program, &["build", target]))?;
     // The fuzzer writes what it finds interesting into the first corpus; the tree has the seeds.
     let found = cache::dir(&format!("fuzz/{target}"))?;
     let seeds = workspace().join("fuzz/corpus").join(target);

@@ -59,7 +59,7 @@ enum Task {
     Soak(soak::SoakArgs),
     /// Break everything that can break, under load, and see what the node does.
     Faults(faults::FaultArgs),
-    /// Feed random input to everything that parses files or reads sockets.
+    /// Feed random input to the parsers, the plan and the guard's socket.
     Fuzz(fuzz::FuzzArgs),
     /// Compare with the stock scheduler in exact time; fails where a promised ratio is missed.
     Compare(compare::CompareArgs),
