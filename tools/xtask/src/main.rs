@@ -8,6 +8,7 @@ mod demo;
 mod deny;
 mod faults;
 mod fragments;
+mod fuzz;
 mod hash;
 mod image;
 mod kernel;
@@ -58,6 +59,8 @@ enum Task {
     Soak(soak::SoakArgs),
     /// Break everything that can break, under load, and see what the node does.
     Faults(faults::FaultArgs),
+    /// Feed random input to the parsers, the plan and the guard's socket.
+    Fuzz(fuzz::FuzzArgs),
     /// Compare with the stock scheduler in exact time; fails where a promised ratio is missed.
     Compare(compare::CompareArgs),
 }
@@ -174,6 +177,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Demo => demo::main()?,
         Task::Soak(arguments) => soak::main(&arguments)?,
         Task::Faults(arguments) => faults::main(&arguments)?,
+        Task::Fuzz(arguments) => fuzz::main(&arguments)?,
         Task::Compare(arguments) => compare::main(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)

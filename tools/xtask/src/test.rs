@@ -85,6 +85,7 @@ pub fn main(args: &TestArgs) -> Result<()> {
     let release = Kernel::find(&args.kernel)?.release;
     if !args.guest && args.filter.is_none() {
         cargo(&["fmt", "--all", "--check"])?;
+        cargo(&["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"])?;
         deny::check()?;
         // One profile for everything that links the scx crates: their cold build is minutes.
         cargo(&[

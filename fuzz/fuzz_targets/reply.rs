@@ -1,0 +1,12 @@
+//! What a client of the guard is told: whatever is understood means the same when told again.
+#![no_main]
+
+use infera_control::Reply;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|line: &[u8]| {
+    if let Ok(reply) = Reply::parse(line) {
+        let again = serde_json::to_vec(&reply).unwrap();
+        assert_eq!(Reply::parse(&again).unwrap(), reply);
+    }
+});
