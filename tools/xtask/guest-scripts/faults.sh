@@ -23,14 +23,18 @@ wait_state() {
 # What there is to know of a guard that does not attach.
 hang() {
 	cat /tmp/guard.log
-	infera status
+	kill -0 $GUARD 2>/dev/null || { wait $GUARD; echo "the guard ended with $?"; }
+	dmesg | tail -5
+	infera status 2>&1
 	for task in /proc/$GUARD/task/* /proc/$(pidof scx_infera | cut -d' ' -f1)/task/*; do
 		echo "$(cat $task/comm) $(grep State $task/status) $(cat $task/wchan)"
 	done
 }
 attach() {
+	# Here, not by the guard's own redirection: the last row's log must not be read for this one's.
+	: >/tmp/guard.log
 	infera-guard --back-off-ms 500 $GUARD_ARGS -- scx_infera --policy weighted \
-		--tier critical=/critical --tier background=/background $SCX_ARGS >/tmp/guard.log 2>&1 &
+		--tier critical=/critical --tier background=/background $SCX_ARGS >>/tmp/guard.log 2>&1 &
 	GUARD=$!
 	n=0
 	until grep -q 'guard. attached' /tmp/guard.log; do

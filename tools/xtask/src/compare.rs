@@ -76,6 +76,9 @@ pub struct CompareArgs {
     /// How many runs, each with another seed.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
+    /// The CPUs take turns, one round in at most so many virtual microseconds: `vm run --help`.
+    #[arg(long, value_name = "US", value_parser = clap::value_parser!(u32).range(10..))]
+    turn_us: Option<u32>,
     /// The policy that orders the hogs.
     #[arg(long, default_value = "weighted")]
     policy: String,
@@ -109,6 +112,7 @@ fn measure(args: &CompareArgs, seed: u64) -> Result<Rows> {
         kernel: args.kernel.clone(),
         exact: true,
         seed,
+        turn_us: args.turn_us,
         timeout: Duration::from_secs(1800),
         ..VmOptions::default()
     };

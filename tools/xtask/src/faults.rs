@@ -240,6 +240,9 @@ pub struct FaultArgs {
     /// Only a third of them, one of each kind.
     #[arg(long)]
     fast: bool,
+    /// The CPUs take turns, one round in at most so many virtual microseconds: `vm run --help`.
+    #[arg(long, value_name = "US", value_parser = clap::value_parser!(u32).range(10..))]
+    turn_us: Option<u32>,
     /// Shows what guard and scheduler logged.
     #[arg(long)]
     verbose: bool,
@@ -274,7 +277,7 @@ fn matrix(args: &FaultArgs) -> Result<()> {
     );
     let mut failed = 0;
     for batch in wanted.chunks(BATCH) {
-        failed += run(kernel, batch, args.verbose)?;
+        failed += run(args, batch)?;
     }
     if failed > 0 {
         bail!(
@@ -286,7 +289,7 @@ fn matrix(args: &FaultArgs) -> Result<()> {
 }
 
 /// One boot; how many failed.
-fn run(kernel: &str, batch: &[&Fault], verbose: bool) -> Result<usize> {
+fn run(args: &FaultArgs, batch: &[&Fault]) -> Result<usize> {
     let rows: Vec<String> = batch
         .iter()
         .map(|fault| {
@@ -297,11 +300,12 @@ fn run(kernel: &str, batch: &[&Fault], verbose: bool) -> Result<usize> {
             format!("{}={after}", fault.name)
         })
         .collect();
-    let show = if verbose { "SHOW=1\n" } else { "" };
+    let show = if args.verbose { "SHOW=1\n" } else { "" };
     let script = format!("ROWS='{}'\n{show}{SCRIPT}", rows.join(" "));
     let options = VmOptions {
-        kernel: kernel.to_owned(),
+        kernel: args.kernel.clone(),
         exact: true,
+        turn_us: args.turn_us,
         timeout: Duration::from_secs(1200),
         ..VmOptions::default()
     };

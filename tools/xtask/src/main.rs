@@ -113,6 +113,10 @@ struct VmRun {
     /// Seeds what is random in an exact run.
     #[arg(long, default_value_t = 1, requires = "exact")]
     seed: u64,
+    /// In an exact run the CPUs take turns, one round in at most so many virtual microseconds:
+    /// nothing shorter can be measured. Without it, a round takes a tick of the kernel.
+    #[arg(long, value_name = "US", requires = "exact", value_parser = clap::value_parser!(u32).range(10..))]
+    turn_us: Option<u32>,
     /// After how many seconds to stop the guest and exit with 124.
     #[arg(long, default_value_t = 300, value_name = "SECS")]
     timeout: u64,
@@ -191,6 +195,7 @@ fn vm_run(arguments: VmRun) -> Result<ExitCode> {
         memory: arguments.memory,
         exact: arguments.exact,
         seed: arguments.seed,
+        turn_us: arguments.turn_us,
         timeout: Duration::from_secs(arguments.timeout),
         append: arguments.append,
         programs: arguments.bin,

@@ -64,6 +64,8 @@ pub struct VmOptions {
     pub exact: bool,
     /// The seed of an exact run.
     pub seed: u64,
+    /// In an exact run, all CPUs together take a turn in at most so many virtual microseconds.
+    pub turn_us: Option<u32>,
     /// After how long on the host's clock the guest is cut off.
     pub timeout: Duration,
     /// More of the kernel's command line.
@@ -85,6 +87,7 @@ impl Default for VmOptions {
             memory: 2048,
             exact: false,
             seed: 1,
+            turn_us: None,
             timeout: Duration::from_secs(300),
             append: String::new(),
             programs: Vec::new(),
@@ -265,6 +268,14 @@ fn qemu(options: &VmOptions, accelerator: Accelerator, kernel: &Kernel) -> Comma
     if options.exact {
         command.args(["-accel", "tcg,thread=single"]);
         command.args(["-icount", "shift=0,sleep=off"]);
+        if let Some(us) = options.turn_us {
+            // QEMU's CPUs take turns from one timer of its virtual clock to the next. This one
+            // comes from a network that has nobody in it: the guest sees nothing of it.
+            command.args(["-netdev", "hubport,id=turns,hubid=0", "-object"]);
+            command.arg(format!(
+                "filter-buffer,id=turn,netdev=turns,queue=rx,interval={us}"
+            ));
+        }
         command.args(["-cpu", "qemu64,-rdrand,-rdseed"]);
         command.args(["-rtc", "base=2026-01-01T00:00:00,clock=vm"]);
         command.arg("-seed").arg(options.seed.to_string());
