@@ -151,7 +151,7 @@ const FAULTS: &[Fault] = &[
             Node::Stays,
             false,
         ),
-        25_000.0,
+        10_000.0,
     ),
     waits(
         fault(
@@ -160,7 +160,7 @@ const FAULTS: &[Fault] = &[
             Node::Stays,
             false,
         ),
-        25_000.0,
+        10_000.0,
     ),
     fault("fork_bomb", "fork bomb", Node::Stays, false),
     fault("exec_storm", "exec storm", Node::Stays, false),
@@ -175,7 +175,8 @@ const FAULTS: &[Fault] = &[
     fault(
         "cpu_hotplug",
         "a CPU goes and comes back",
-        Node::Returns(150.0),
+        // The kernel's own time to take the CPU away is in it.
+        Node::Returns(400.0),
         true,
     ),
     fault(
