@@ -38,6 +38,7 @@ const GUEST_TESTS: &[GuestTest] = guest_tests![
     five_cgroups_are_five_tiers,
     children_and_moved_threads_change_tier,
     a_critical_wakeup_preempts_background,
+    affinity_outside_the_own_cpus_still_runs,
     background_stays_off_a_wanted_fence,
     background_keeps_its_share_under_critical,
     sigint_under_load_gives_the_node_back,
