@@ -3,6 +3,7 @@
 
 use crate::command::run;
 use crate::deny;
+use crate::faults;
 use crate::kernel::{self, Kernel};
 use crate::kernel_fetch;
 use crate::setup;
@@ -110,7 +111,11 @@ pub fn main(args: &TestArgs) -> Result<()> {
         ])?;
     }
     build_guest_programs()?;
-    guest_tests(args, &release)
+    guest_tests(args, &release)?;
+    match args.filter {
+        None => faults::fast(&args.kernel),
+        Some(_) => Ok(()),
+    }
 }
 
 fn guest_tests(args: &TestArgs, release: &str) -> Result<()> {
