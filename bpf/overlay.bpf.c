@@ -44,8 +44,6 @@
 /* The tiers whose order user space decides. */
 #define USER_TIERS	(TIER_BIT(TIER_NORMAL) | TIER_BIT(TIER_LOW) | TIER_BIT(TIER_BACKGROUND))
 
-#define MAX_RT_PRIO	100	/* real-time priorities are below */
-
 /*
  * Tables written by user space through the mmapped .bss, read here. Each entry is one word
  * and valid on its own, so a change needs no lock and no detach.
@@ -84,7 +82,7 @@ volatile u64 infera_unseen;	/* ns that the scheduler process has had work it has
 
 /* What a CPU does now. */
 struct cpu_ctx {
-	u32 tier;	/* tier that runs or was promised the CPU; stale when idle */
+	u32 tier;	/* tier that runs or was promised the CPU; TIER_SYSTEM when it is no victim */
 	u32 guaranteed;	/* the next task runs on a wait bound: it is not preempted */
 	u64 user_at;	/* user tiers last ran here, or had nothing waiting */
 	u64 high_at;	/* the same for High */
@@ -293,17 +291,6 @@ static u32 preempts_from(u32 tier)
 }
 
 /*
- * Whether a real-time task has @cpu: what it ran before is no sign then, and a task sent
- * there would wait until that ends.
- */
-static bool is_realtime(s32 cpu)
-{
-	const struct rq *rq = bpf_per_cpu_ptr(&runqueues, cpu);
-
-	return rq && BPF_CORE_READ(rq, curr, prio) < MAX_RT_PRIO;
-}
-
-/*
  * Claims the CPU that runs the lowest tier below @tier, @prev on a tie. The claim keeps two
  * wakeups at the same time from taking the same CPU.
  */
@@ -323,8 +310,7 @@ static s32 pick_victim(struct task_struct *p, s32 prev, u32 tier)
 		if (!c || !may_use(i, tier) || !bpf_cpumask_test_cpu(i, p->cpus_ptr))
 			continue;
 		runs = c->tier;
-		if (runs >= from && (runs > worst || (runs == worst && i == prev)) &&
-		    !is_realtime(i)) {
+		if (runs >= from && (runs > worst || (runs == worst && i == prev))) {
 			worst = runs;
 			victim = i;
 		}
@@ -680,13 +666,16 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 	if (serve_user(cpu, &pending, now))
 		goto out;
 	/* Nobody else wants this CPU. */
-	if (t)
-		keep(prev, t, cpu, tier, now);
-	else if (pending && prev && is_queued(prev)) {
+	if (t && keep(prev, t, cpu, tier, now))
+		goto out;
+	if (!t && pending && prev && is_queued(prev)) {
 		/* The scheduler itself, with work left. */
 		scx_bpf_task_set_slice(prev, slice_of(TIER_SYSTEM));
 		pending = false;
+		goto out;
 	}
+	/* Idle: there is nobody to preempt, and a real-time task may come and not be seen here. */
+	c->tier = TIER_SYSTEM;
 out:
 	/* Asking took the crate's "needed" flag; put it back while nobody has seen to the work. */
 	if (pending)
@@ -772,6 +761,8 @@ void BPF_STRUCT_OPS(infera_stopping, struct task_struct *p, bool runnable)
 /* A better scheduling class (RT) takes @cpu: what waits in its local queue goes elsewhere. */
 void BPF_STRUCT_OPS(infera_cpu_release, s32 cpu, struct scx_cpu_release_args *args)
 {
+	/* Whoever is sent here now waits for it. */
+	claim(cpu, TIER_SYSTEM);
 	scx_bpf_reenqueue_local();
 }
 
