@@ -56,10 +56,10 @@ pub struct Rule {
 /// Which CPUs a tier wants to itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Fence {
-    /// None: it shares.
+    /// Nobody said: as many cores as the Critical pods ask for, if there are any.
     #[default]
     None,
-    /// So many whole physical cores, chosen by the plan.
+    /// So many whole physical cores, chosen by the plan; 0: it shares.
     Cores(usize),
     /// These CPUs; rounded to whole cores by the plan.
     Cpus(CpuSet),
@@ -341,7 +341,7 @@ impl Config {
             }
             *fenced = Some((tier, set.clone()));
             self.fence = match set.is_empty() {
-                true => Fence::None,
+                true => Fence::Cores(0),
                 false => Fence::Cpus(set),
             };
         }
@@ -352,10 +352,7 @@ impl Config {
                     format!("{}: only critical can be fenced", key("fence_cores")),
                 ));
             }
-            self.fence = match *cores.as_ref() {
-                0 => Fence::None,
-                count => Fence::Cores(count),
-            };
+            self.fence = Fence::Cores(*cores.as_ref());
         }
         Ok(())
     }
@@ -478,7 +475,7 @@ mod tests {
     #[test]
     fn a_fence_of_no_cpus_is_none() {
         let config = parse("[tiers.critical]\nfence_cpus = ''\n").unwrap();
-        assert_eq!(config.fence, Fence::None);
+        assert_eq!(config.fence, Fence::Cores(0));
     }
 
     #[test]

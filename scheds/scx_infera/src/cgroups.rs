@@ -1,18 +1,18 @@
-//! From rules (paths and globs) to the cgroup ids that exist now.
+//! From rules (paths and globs) and pods to the cgroup ids that exist now.
 
 use infera_bpf::MAX_CGROUPS;
-use infera_plan::Rule;
+use infera_plan::{PodCgroup, Rule};
 use infera_policy::Tier;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// cgroup id (the inode number of its directory) to tier.
 pub type Assignment = BTreeMap<u64, Tier>;
 
-/// Resolves `rules` below the cgroup mount `root`. A cgroup that several patterns match
+/// Resolves `rules` and then `pods` below the cgroup mount `root`. A cgroup that several name
 /// takes the tier of the last; descendants inherit and need no entry.
-pub fn resolve(root: &Path, rules: &[Rule]) -> Assignment {
+pub fn resolve(root: &Path, rules: &[Rule], pods: &[PodCgroup]) -> Assignment {
     let mut assignment = Assignment::new();
     let base = glob::Pattern::escape(&root.to_string_lossy());
     for rule in rules {
@@ -20,18 +20,28 @@ pub fn resolve(root: &Path, rules: &[Rule]) -> Assignment {
             continue; // checked when the rule was made
         };
         for path in paths.flatten() {
-            if assignment.len() >= MAX_CGROUPS {
-                break;
-            }
-            // Gone again between listing and looking: nothing to assign.
-            if let Ok(meta) = path.metadata()
-                && meta.is_dir()
-            {
-                assignment.insert(meta.ino(), rule.tier);
-            }
+            add(&mut assignment, &path, rule.tier);
         }
     }
+    for pod in pods {
+        add(&mut assignment, &below(root, &pod.cgroup), pod.tier);
+    }
     assignment
+}
+
+/// Where a cgroup is that is named by its path below the mount.
+pub fn below(root: &Path, cgroup: &str) -> PathBuf {
+    root.join(cgroup.trim_start_matches('/'))
+}
+
+fn add(assignment: &mut Assignment, path: &Path, tier: Tier) {
+    // What does not exist, or not any more, needs no tier.
+    if assignment.len() < MAX_CGROUPS
+        && let Ok(meta) = path.metadata()
+        && meta.is_dir()
+    {
+        assignment.insert(meta.ino(), tier);
+    }
 }
 
 #[cfg(test)]
@@ -53,14 +63,23 @@ mod tests {
             rule("/pods/*", Tier::Low),
             rule("/none", Tier::High),
         ];
-        let assignment = resolve(root.path(), &rules);
+        let pod = |cgroup: &str, tier| PodCgroup {
+            cgroup: cgroup.into(),
+            tier,
+        };
+        let pods = [
+            pod("/pods/y", Tier::Background),
+            pod("/pods/later", Tier::Low),
+        ];
+        let assignment = resolve(root.path(), &rules, &pods);
         assert_eq!(assignment.len(), 3);
         assert_eq!(
             assignment
                 .values()
                 .filter(|tier| **tier == Tier::Low)
                 .count(),
-            2
+            1,
+            "what the agent says of a pod comes after the rules"
         );
     }
 }

@@ -1,10 +1,12 @@
 //! Learns that cgroups came or went, without looking at the tree again and again.
 
-use infera_plan::Rule;
+use crate::cgroups::below;
+use infera_plan::{PodCgroup, Rule};
 use log::warn;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
 use rustix::io::{Errno, read};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The kernel's notices of directories in which a cgroup that a rule names may come or go.
@@ -22,11 +24,14 @@ impl Follower {
         }
     }
 
-    /// Follows what `rules` can name below `root`. Whether that succeeded: where it did not, the
+    /// Follows what `rules` and `pods` can name below `root`. Whether that succeeded: where it did not, the
     /// tree has to be looked at.
-    pub fn follow(&mut self, root: &Path, rules: &[Rule]) -> bool {
+    pub fn follow(&mut self, root: &Path, rules: &[Rule], pods: &[PodCgroup]) -> bool {
         let result = match &self.notices {
-            Ok(notices) => rules.iter().try_for_each(|rule| add(notices, root, rule)),
+            Ok(notices) => rules
+                .iter()
+                .try_for_each(|rule| add_rule(notices, root, rule))
+                .and_then(|()| add_pods(notices, root, pods)),
             Err(error) => Err(*error),
         };
         if let Err(error) = result
@@ -56,10 +61,9 @@ impl Follower {
 }
 
 /// Follows each directory above those that the rule's pattern names.
-fn add(notices: &OwnedFd, root: &Path, rule: &Rule) -> Result<(), Errno> {
+fn add_rule(notices: &OwnedFd, root: &Path, rule: &Rule) -> Result<(), Errno> {
     let base = glob::Pattern::escape(&root.to_string_lossy());
     let deep = rule.pattern.ends_with("**");
-    let flags = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE | WatchFlags::ONLYDIR;
     for above in Path::new(&rule.pattern)
         .ancestors()
         .skip(usize::from(!deep))
@@ -68,14 +72,30 @@ fn add(notices: &OwnedFd, root: &Path, rule: &Rule) -> Result<(), Errno> {
             continue; // checked when the rule was made
         };
         for path in paths.flatten() {
-            match add_watch(notices, path, flags) {
-                // Gone again, or a file.
-                Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {}
-                Err(error) => return Err(error),
-            }
+            add(notices, &path)?;
         }
     }
     Ok(())
+}
+
+/// Follows each directory above a pod's cgroup: a handful for all pods of a node.
+fn add_pods(notices: &OwnedFd, root: &Path, pods: &[PodCgroup]) -> Result<(), Errno> {
+    let above: BTreeSet<&Path> = pods
+        .iter()
+        .flat_map(|pod| Path::new(&pod.cgroup).ancestors().skip(1))
+        .collect();
+    above
+        .into_iter()
+        .try_for_each(|path| add(notices, &below(root, &path.to_string_lossy())))
+}
+
+fn add(notices: &OwnedFd, directory: &Path) -> Result<(), Errno> {
+    let flags = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE | WatchFlags::ONLYDIR;
+    match add_watch(notices, directory, flags) {
+        // Not there, or a file.
+        Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -98,7 +118,7 @@ mod tests {
             pattern: pattern.into(),
             tier: Tier::Low,
         };
-        assert!(follower.follow(root, &[rule]));
+        assert!(follower.follow(root, &[rule], &[]));
     }
 
     #[test]
@@ -122,6 +142,25 @@ mod tests {
         follow(&mut follower, root, "/pods/*/main");
         create_dir(root.join("pods/b/main")).unwrap();
         assert!(noticed(&follower));
+    }
+
+    #[test]
+    fn a_pod_is_noticed_when_its_cgroup_comes() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let pod = PodCgroup {
+            cgroup: "/kubepods/burstable/pod1".into(),
+            tier: Tier::Low,
+        };
+        let mut follower = Follower::new();
+        // Also the directory that it is to be in.
+        for dir in ["kubepods", "kubepods/burstable", "kubepods/burstable/pod1"] {
+            assert!(follower.follow(root, &[], std::slice::from_ref(&pod)));
+            create_dir(root.join(dir)).unwrap();
+            assert!(noticed(&follower), "{dir}");
+        }
+        create_dir(root.join("kubepods/burstable/pod1/container")).unwrap();
+        assert!(!noticed(&follower), "below it all inherit");
     }
 
     #[test]

@@ -1,14 +1,15 @@
-//! The helper thread: follows the cgroup tree and the configuration file.
+//! The helper thread: follows the cgroup tree, the configuration and the assignment.
 //!
 //! It starts before the scheduler attaches, because afterwards the process cannot make
 //! threads. The overlay runs every thread of this process in the system tier without asking
 //! user space, so this one never waits for the loop it serves.
 
-use crate::cgroups::{Assignment, resolve};
+use crate::cgroups::{Assignment as Table, resolve};
 use crate::follow::Follower;
+use crate::source::{Source, Wanted};
 use crate::stats::Counters;
 use crossbeam::channel::{Receiver, Sender};
-use infera_plan::{Config, ConfigError, Plan, Topology, TopologyError};
+use infera_plan::{Assignment, Config, Plan, Topology, TopologyError};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use log::{error, info, warn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -27,38 +28,14 @@ const REST: Timespec = Timespec {
     tv_nsec: 0,
 };
 
-/// Where the configuration comes from.
-#[derive(Clone, Debug, Default)]
-pub struct Source {
-    /// `--config`.
-    pub file: Option<PathBuf>,
-    /// `--tier`.
-    pub rules: Vec<String>,
-    /// `--slice-us`.
-    pub slice_us: Option<u64>,
-}
-
-impl Source {
-    /// Reads and validates everything.
-    pub fn read(&self) -> Result<Config, ConfigError> {
-        let mut config = match &self.file {
-            Some(path) => Config::read(path)?,
-            None => Config::default(),
-        };
-        config.add_arguments(&self.rules)?;
-        if let Some(us) = self.slice_us {
-            config.set_slice(infera_policy::Nanos::from_micros(us));
-        }
-        Ok(config)
-    }
-}
-
 /// What helpers ask of the loop.
 pub enum Order {
     /// The cgroup table changed: tasks find their tier anew.
     Reclassify,
     /// A new configuration is in force.
     Configure(Box<(Config, Plan)>),
+    /// This generation of the assignment is in force, by the orders before.
+    InForce(u64),
     /// Send the counters back here.
     Report(Sender<Counters>),
 }
@@ -73,8 +50,8 @@ pub struct Helper {
     pub orders: Sender<Order>,
     /// Where the configuration comes from.
     pub source: Source,
-    /// The configuration in force.
-    pub config: Config,
+    /// What is in force.
+    pub wanted: Wanted,
     /// The cgroup mount.
     pub root: PathBuf,
     /// The CPU directory in sysfs.
@@ -82,11 +59,7 @@ pub struct Helper {
 }
 
 /// Writes the difference between two assignments into the overlay's table.
-pub fn apply(
-    map: &MapHandle,
-    old: &Assignment,
-    new: &Assignment,
-) -> Result<bool, libbpf_rs::Error> {
+pub fn apply(map: &MapHandle, old: &Table, new: &Table) -> Result<bool, libbpf_rs::Error> {
     let mut changed = false;
     for (id, tier) in new {
         if old.get(id) != Some(tier) {
@@ -113,16 +86,23 @@ impl Helper {
         };
         crate::privileges::drop_most();
         let mut follower = Follower::new();
-        let mut assignment = Assignment::new();
+        let mut assignment = Table::new();
+        let mut told_generation = 0;
         loop {
             follower.clear();
             // In this order: what comes after the look is noticed.
-            let told = follower.follow(&self.root, &self.config.rules);
-            let found = resolve(&self.root, &self.config.rules);
+            let (rules, pods) = (&self.wanted.config.rules, &self.wanted.assignment.pods);
+            let told = follower.follow(&self.root, rules, pods);
+            let found = resolve(&self.root, rules, pods);
             match apply(&map, &assignment, &found) {
                 Ok(true) if self.orders.send(Order::Reclassify).is_err() => return,
                 Ok(_) => assignment = found,
                 Err(error) => error!("cgroup table: {error}"),
+            }
+            let generation = self.wanted.assignment.generation;
+            if generation != told_generation {
+                let _ = self.orders.send(Order::InForce(generation));
+                told_generation = generation;
             }
             std::thread::sleep(PERIOD);
             let rest = if told { REST } else { Timespec::default() };
@@ -142,24 +122,32 @@ impl Helper {
     }
 
     fn reload(&mut self) {
-        let config = match self.source.read() {
-            Ok(config) => config,
-            Err(error) => return warn!("configuration not changed: {error}"),
-        };
-        if config == self.config {
+        let wanted = self.source.read_again(&self.wanted);
+        if wanted == self.wanted {
             return info!("configuration read again: nothing changed");
         }
-        match plan_for(&self.cpus, &config) {
-            Ok(plan) => {
-                info!("configuration read again\n{plan}");
-                if config.policy != self.config.policy {
-                    warn!("the policy stays the one it was started with: start again to change it");
+        let (before, config) = (self.wanted.effective(), wanted.effective());
+        if config != before {
+            match plan_for(&self.cpus, &config) {
+                Ok(plan) => {
+                    info!("configuration read again\n{plan}");
+                    if config.policy != before.policy {
+                        warn!(
+                            "the policy stays the one it was started with: start again to change it"
+                        );
+                    }
+                    let _ = self.orders.send(Order::Configure(Box::new((config, plan))));
                 }
-                self.config = config.clone();
-                let _ = self.orders.send(Order::Configure(Box::new((config, plan))));
+                Err(error) => return warn!("configuration not changed: {error}"),
             }
-            Err(error) => warn!("configuration not changed: {error}"),
         }
+        if wanted.assignment != self.wanted.assignment {
+            let Assignment {
+                generation, pods, ..
+            } = &wanted.assignment;
+            info!("assignment {generation}: {} pods", pods.len());
+        }
+        self.wanted = wanted;
     }
 }
 

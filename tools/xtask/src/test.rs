@@ -48,6 +48,7 @@ const GUEST_TESTS: &[GuestTest] = guest_tests![
     capabilities_are_given_up,
     refusals_name_the_reason,
     sighup_changes_tiers_in_place,
+    an_assignment_moves_pods_in_place,
     monitor_shows_the_tiers,
 ];
 
