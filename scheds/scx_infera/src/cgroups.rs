@@ -1,7 +1,8 @@
-//! From rules (paths and globs) and pods to the cgroup ids that exist now.
+//! From rules (paths and globs) and pods to the cgroup ids that have a tier.
 
+use crate::pods::Pods;
 use infera_bpf::MAX_CGROUPS;
-use infera_plan::{PodCgroup, Rule};
+use infera_plan::Rule;
 use infera_policy::Tier;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -10,9 +11,9 @@ use std::path::{Path, PathBuf};
 /// cgroup id (the inode number of its directory) to tier.
 pub type Assignment = BTreeMap<u64, Tier>;
 
-/// Resolves `rules` and then `pods` below the cgroup mount `root`. A cgroup that several name
+/// Resolves `rules` below the cgroup mount `root`. A cgroup that several name
 /// takes the tier of the last; descendants inherit and need no entry.
-pub fn resolve(root: &Path, rules: &[Rule], pods: &[PodCgroup]) -> Assignment {
+pub fn resolve(root: &Path, rules: &[Rule]) -> Assignment {
     let mut assignment = Assignment::new();
     let base = glob::Pattern::escape(&root.to_string_lossy());
     for rule in rules {
@@ -23,9 +24,13 @@ pub fn resolve(root: &Path, rules: &[Rule], pods: &[PodCgroup]) -> Assignment {
             add(&mut assignment, &path, rule.tier);
         }
     }
-    for pod in pods {
-        add(&mut assignment, &below(root, &pod.cgroup), pod.tier);
-    }
+    assignment
+}
+
+/// The same with the pods that were seen, whose tiers come after the rules'.
+pub fn with_pods(named: &Assignment, pods: &Pods) -> Assignment {
+    let mut assignment = named.clone();
+    assignment.extend(pods.seen().take(MAX_CGROUPS - named.len()));
     assignment
 }
 
@@ -47,6 +52,7 @@ fn add(assignment: &mut Assignment, path: &Path, tier: Tier) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use infera_plan::PodCgroup;
 
     #[test]
     fn paths_and_globs_become_ids() {
@@ -67,11 +73,12 @@ mod tests {
             cgroup: cgroup.into(),
             tier,
         };
-        let pods = [
+        let mut pods = Pods::new(&[
             pod("/pods/y", Tier::Background),
             pod("/pods/later", Tier::Low),
-        ];
-        let assignment = resolve(root.path(), &rules, &pods);
+        ]);
+        pods.look(root.path());
+        let assignment = with_pods(&resolve(root.path(), &rules), &pods);
         assert_eq!(assignment.len(), 3);
         assert_eq!(
             assignment

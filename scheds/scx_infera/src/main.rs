@@ -15,6 +15,7 @@ mod hangup;
 mod kernel;
 mod monitor;
 mod pace;
+mod pods;
 mod privileges;
 mod report;
 mod scheduler;

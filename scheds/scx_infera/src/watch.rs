@@ -4,8 +4,9 @@
 //! threads. The overlay runs every thread of this process in the system tier without asking
 //! user space, so this one never waits for the loop it serves.
 
-use crate::cgroups::{Assignment as Table, resolve};
+use crate::cgroups::{Assignment as Table, resolve, with_pods};
 use crate::follow::Follower;
+use crate::pods::Pods;
 use crate::source::{Source, Wanted};
 use crate::stats::Counters;
 use crossbeam::channel::{Receiver, Sender};
@@ -16,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The cgroup tree is looked at no more often than this, however much comes and goes in it:
 /// half of the 100 ms in which a new cgroup must have its tier.
@@ -27,6 +28,9 @@ const REST: Timespec = Timespec {
     tv_sec: 10,
     tv_nsec: 0,
 };
+
+/// Pods whose cgroups are gone are forgotten no sooner.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// What helpers ask of the loop.
 pub enum Order {
@@ -56,6 +60,16 @@ pub struct Helper {
     pub root: PathBuf,
     /// The CPU directory in sysfs.
     pub cpus: PathBuf,
+}
+
+/// Why the helper goes on.
+enum Woken {
+    /// There are notices of cgroups.
+    Notice,
+    /// Nothing came for long, or notices cannot be had.
+    Rest,
+    /// The configuration is to be read again.
+    Reload,
 }
 
 /// Writes the difference between two assignments into the overlay's table.
@@ -88,12 +102,27 @@ impl Helper {
         let mut follower = Follower::new();
         let mut assignment = Table::new();
         let mut told_generation = 0;
+        let mut pods = Pods::new(&self.wanted.assignment.pods);
+        let mut looked = Instant::now();
+        let mut look = true;
+        let mut told = false;
+        // Of the rules alone.
+        let mut named = Table::new();
         loop {
-            follower.clear();
             // In this order: what comes after the look is noticed.
-            let (rules, pods) = (&self.wanted.config.rules, &self.wanted.assignment.pods);
-            let told = follower.follow(&self.root, rules, pods);
-            let found = resolve(&self.root, rules, pods);
+            look |= follower.take(&self.root, &mut pods);
+            if look {
+                let rules = &self.wanted.config.rules;
+                told = follower.follow(&self.root, rules, &pods);
+                if looked.elapsed() < LOOK_AGAIN {
+                    pods.look(&self.root);
+                } else {
+                    pods.look_again(&self.root);
+                    looked = Instant::now();
+                }
+                named = resolve(&self.root, rules);
+            }
+            let found = with_pods(&named, &pods);
             match apply(&map, &assignment, &found) {
                 Ok(true) if self.orders.send(Order::Reclassify).is_err() => return,
                 Ok(_) => assignment = found,
@@ -106,19 +135,29 @@ impl Helper {
             }
             std::thread::sleep(PERIOD);
             let rest = if told { REST } else { Timespec::default() };
-            if self.wait(&follower, &rest) {
-                self.reload();
-            }
+            look = match self.wait(&follower, &rest) {
+                Woken::Notice => false,
+                Woken::Rest => true,
+                Woken::Reload => {
+                    self.reload();
+                    pods = Pods::new(&self.wanted.assignment.pods);
+                    true
+                }
+            };
         }
     }
 
-    /// Waits for something to do, for as long as `rest`. Whether it is a configuration.
-    fn wait(&self, follower: &Follower, rest: &Timespec) -> bool {
+    /// Waits for something to do, for as long as `rest`.
+    fn wait(&self, follower: &Follower, rest: &Timespec) -> Woken {
         let hangup = self.hangup.as_fd();
         let notices = follower.notices().unwrap_or(hangup);
         let for_input = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
-        let _ = poll(&mut [for_input(hangup), for_input(notices)], Some(rest));
-        read(hangup, &mut [0; 8]).is_ok()
+        let ready = poll(&mut [for_input(hangup), for_input(notices)], Some(rest));
+        match read(hangup, &mut [0; 8]) {
+            Ok(_) => Woken::Reload,
+            Err(_) if ready.is_ok_and(|ready| ready > 0) => Woken::Notice,
+            Err(_) => Woken::Rest,
+        }
     }
 
     fn reload(&mut self) {
