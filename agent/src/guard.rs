@@ -52,8 +52,12 @@ pub async fn stand_down(paths: &Paths, reason: &str) -> Result<(), String> {
         return Ok(());
     };
     tracing::warn!("{asked}: writing {} instead", paths.safe_mode.display());
-    std::fs::write(&paths.safe_mode, format!("{ANNOTATION}: {reason}\n"))
-        .map_err(|error| format!("{asked}; cannot write {}: {error}", paths.safe_mode.display()))
+    std::fs::write(&paths.safe_mode, format!("{ANNOTATION}: {reason}\n")).map_err(|error| {
+        format!(
+            "{asked}; cannot write {}: {error}",
+            paths.safe_mode.display()
+        )
+    })
 }
 
 /// Lets go of what [`stand_down`] did; what others want stays.
@@ -162,7 +166,9 @@ impl Supervisor {
     /// Asks it to leave, and waits for that.
     pub async fn end(&mut self) {
         let Some(child) = &mut self.child else { return };
-        let pid = child.id().and_then(|id| rustix::process::Pid::from_raw(id as i32));
+        let pid = child
+            .id()
+            .and_then(|id| rustix::process::Pid::from_raw(id as i32));
         if let Some(pid) = pid {
             // Not waited for yet: nobody else has its id.
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);

@@ -4,8 +4,13 @@
 
 mod book;
 mod cli;
+mod guard;
 mod keys;
+mod lint;
+mod metrics;
 mod pods;
+mod psi;
+mod stats;
 mod tree;
 
 fn main() {}

@@ -90,7 +90,9 @@ impl Client {
                 none.insert(BufReader::new(stream))
             }
         };
-        stream.get_mut().write_all(b"{\"req\":\"stats\",\"args\":{}}\n")?;
+        stream
+            .get_mut()
+            .write_all(b"{\"req\":\"stats\",\"args\":{}}\n")?;
         let mut line = String::new();
         stream.take(MAX_ANSWER).read_line(&mut line)?;
         let answer: Answer = serde_json::from_str(&line)?;
@@ -120,7 +122,9 @@ mod tests {
             ] {
                 let (mut stream, _) = listener.accept().unwrap();
                 let mut line = String::new();
-                BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
+                BufReader::new(stream.try_clone().unwrap())
+                    .read_line(&mut line)
+                    .unwrap();
                 assert!(line.contains("\"stats\""));
                 stream.write_all(answer.as_bytes()).unwrap();
             }
