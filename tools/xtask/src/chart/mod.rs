@@ -1,0 +1,12 @@
+//! The Helm chart: its checks, and its runbook performed.
+
+mod alerts;
+pub mod check;
+mod golden;
+mod helm;
+mod kubelet;
+mod page;
+mod refusals;
+pub mod runbook;
+mod schemas;
+mod steps;

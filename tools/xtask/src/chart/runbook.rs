@@ -1,0 +1,406 @@
+//! `cargo xtask chart runbook`: the operations page's commands, in their order, with real helm and
+//! kubectl, against a real API server and its controllers.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Result, bail, ensure};
+use clap::Args;
+
+use super::{
+    golden,
+    helm::Helm,
+    kubelet::{Kubelets, Pod, Programs},
+    page,
+    steps::{Agents, Operator, annotations, expect_agents, keys},
+};
+use crate::{
+    k8s::{cluster::Cluster, process::wait_for},
+    workspace,
+};
+
+const NODES: usize = 5;
+const CANARIES: [&str; 2] = ["node-1", "node-2"];
+const OLD: &str = "0.1.0";
+const NEW: &str = "0.2.0";
+const PREFIX: &str = "infera.io/";
+
+/// What to do.
+#[derive(Args)]
+pub struct RunbookArgs {
+    /// Only with this helm: helm3 or helm4.
+    #[arg(long)]
+    helm: Option<String>,
+}
+
+/// Performs it with each helm.
+pub fn main(arguments: &RunbookArgs) -> Result<()> {
+    let page = page::commands(&page::read()?);
+    ensure!(!page.is_empty(), "no commands on the page");
+    let mut performed = false;
+    for helm in Helm::both()? {
+        if arguments
+            .helm
+            .as_deref()
+            .is_none_or(|only| only == helm.name)
+        {
+            perform(&helm, &page)?;
+            performed = true;
+        }
+    }
+    ensure!(performed, "there is no such helm: helm3 or helm4");
+    Ok(())
+}
+
+fn perform(helm: &Helm, page: &[String]) -> Result<()> {
+    eprintln!("==> the runbook, with {}", helm.name);
+    let cluster = Arc::new(Cluster::start()?);
+    cluster.create_nodes(NODES)?;
+    let kubelets = Kubelets::start(cluster.clone(), StandIn(cluster.clone()));
+    let outcome = steps(&cluster, helm, page);
+    if outcome.is_err() {
+        let kept = cluster.directory().display();
+        eprintln!("{}--- kubelets:\n{}", cluster.logs(), kubelets.complaints());
+        let pods = cluster.kubectl(&["get", "pods,jobs,daemonsets", "-A", "-o", "wide"]);
+        eprintln!("{}(was in {kept})", pods.unwrap_or_default());
+    }
+    outcome
+}
+
+fn steps(cluster: &Arc<Cluster>, helm: &Helm, page: &[String]) -> Result<()> {
+    let variables = vec![
+        ("NEW_TAG", NEW.to_owned()),
+        ("CANARY_NODES", CANARIES.join(" ")),
+        ("REVISION", "1".to_owned()),
+    ];
+    let operator = Operator::new(cluster.clone(), helm, variables)?;
+    let rollback = "helm rollback infera";
+    let canary = "helm upgrade infera deploy/helm/infera --reuse-values \
+                  --set agent.canary.enabled=true \
+                  --set-string agent.canary.image.tag=$NEW_TAG \
+                  --set agent.canary.nodeSelector.infera-canary=true";
+    let promote = "helm upgrade infera deploy/helm/infera --reuse-values \
+                   --set-string agent.image.tag=$NEW_TAG --set agent.canary.enabled=false";
+    let enter = "kubectl annotate node --all infera.io/safe-mode-requested=true";
+    let leave = "kubectl annotate node --all infera.io/safe-mode-requested-";
+    let expect = |agents: Agents| expect_agents(cluster, &agents);
+
+    // Install.
+    operator
+        .types("helm install infera deploy/helm/infera --namespace infera --create-namespace")?;
+    operator.types("kubectl config set-context --current --namespace=infera")?;
+    expect(everywhere(OLD))?;
+    operator.types("kubectl -n infera get pods -o wide")?;
+    let status = operator.types(
+        "kubectl get nodes -o custom-columns='NODE:.metadata.name,\
+         STATUS:.metadata.annotations.infera\\.io/agent-status,\
+         SAFE MODE:.metadata.annotations.infera\\.io/safe-mode,\
+         GENERATION:.metadata.annotations.infera\\.io/config-generation'",
+    )?;
+    ensure!(status.matches("Ready").count() == NODES, "{status}");
+    operator.types("helm test infera")?;
+    priority_classes(cluster)?;
+    golden_manifests(cluster)?;
+
+    // A canary that misbehaves.
+    operator.types("kubectl label node $CANARY_NODES infera-canary=true")?;
+    operator.types(canary)?;
+    expect(on_canaries(NEW))?;
+    operator.types(enter)?;
+    safe_mode(cluster, true)?;
+    // Nothing of the software has moved yet.
+    expect(on_canaries(NEW))?;
+    operator.types(rollback)?;
+    expect(everywhere(OLD))?;
+    safe_mode(cluster, true)?;
+    operator.types(leave)?;
+    safe_mode(cluster, false)?;
+
+    // One that does not: it becomes the release.
+    operator.types(canary)?;
+    expect(on_canaries(NEW))?;
+    operator.types(promote)?;
+    expect(everywhere(NEW))?;
+
+    // And is taken back all the same: to what was before the promotion, then before the canary.
+    operator.types(enter)?;
+    safe_mode(cluster, true)?;
+    expect(everywhere(NEW))?;
+    operator.types(rollback)?;
+    expect(on_canaries(NEW))?;
+    operator.types("helm history infera")?;
+    operator.types("helm rollback infera $REVISION")?;
+    expect(everywhere(OLD))?;
+    operator.types(leave)?;
+    safe_mode(cluster, false)?;
+
+    // The agent's rights.
+    operator.types(
+        "helm upgrade infera deploy/helm/infera --reuse-values --set admissionPolicy.enabled=true",
+    )?;
+    rights(cluster)?;
+
+    // An image that is not there: the rollout stops at one node.
+    operator.types("helm upgrade infera deploy/helm/infera --reuse-values --set-string agent.image.tag=missing")?;
+    one_node_waits(cluster)?;
+    operator.types(rollback)?;
+    expect(everywhere(OLD))?;
+
+    operator.types("helm uninstall infera")?;
+    expect(Agents::new())?;
+    let left = keys(cluster, PREFIX)?;
+    ensure!(left.is_empty(), "annotations are left: {left:?}");
+    nothing_is_left(cluster)?;
+
+    let untyped = operator.untyped(page);
+    ensure!(
+        untyped.is_empty(),
+        "commands of the page that nothing performs:\n{}",
+        untyped.join("\n")
+    );
+    eprintln!(
+        "ok    all {} commands of the page, with {}",
+        page.len(),
+        helm.name
+    );
+    Ok(())
+}
+
+fn everywhere(tag: &str) -> Agents {
+    (1..=NODES)
+        .map(|number| (format!("node-{number}"), format!("agent {tag}")))
+        .collect()
+}
+
+fn on_canaries(tag: &str) -> Agents {
+    let mut agents = everywhere(OLD);
+    for node in CANARIES {
+        agents.insert(node.to_owned(), format!("agent-canary {tag}"));
+    }
+    agents
+}
+
+fn safe_mode(cluster: &Cluster, requested: bool) -> Result<()> {
+    let nodes = annotations(cluster, "infera.io/safe-mode-requested")?;
+    let expected = if requested { NODES } else { 0 };
+    ensure!(
+        nodes.len() == expected,
+        "safe mode is requested on {nodes:?}"
+    );
+    Ok(())
+}
+
+fn priority_classes(cluster: &Cluster) -> Result<()> {
+    for (name, value) in [
+        ("critical", 1_000_000),
+        ("high", 100_000),
+        ("normal", 0),
+        ("low", -100),
+        ("background", -1000),
+    ] {
+        let class = cluster.get(&["priorityclass", &format!("infera-{name}")])?;
+        ensure!(class["value"] == value, "{class}");
+        ensure!(class["globalDefault"] != true, "{class}");
+    }
+    Ok(())
+}
+
+/// The API server's own opinion of every golden manifest, hooks included.
+fn golden_manifests(cluster: &Cluster) -> Result<()> {
+    for case in golden::cases()? {
+        let path = workspace().join(format!("deploy/helm/golden/{}.yaml", case.name));
+        let text = std::fs::read_to_string(path)?;
+        let ours: Vec<&str> = text
+            .split("\n---\n")
+            .filter(|object| !object.contains("monitoring.coreos.com/"))
+            // Installed, and cannot be changed.
+            .filter(|object| !object.contains("\nkind: PriorityClass\n"))
+            .collect();
+        let arguments = [
+            "apply",
+            "--dry-run=server",
+            "--server-side",
+            "--force-conflicts",
+            "-f",
+            "-",
+        ];
+        let output = cluster.try_kubectl(&arguments, &ours.join("\n---\n"))?;
+        output.ok(&format!("a server's dry run of golden/{}.yaml", case.name))?;
+    }
+    eprintln!("ok    golden manifests, by the API server");
+    Ok(())
+}
+
+/// What an agent with its own token may do, and what it may not.
+fn rights(cluster: &Cluster) -> Result<()> {
+    let pod = super::kubelet::pods(cluster)?
+        .into_iter()
+        .find(|pod| pod.component == "agent" && pod.node.as_deref() == Some("node-3"));
+    let Some(pod) = pod else {
+        bail!("no agent on node-3");
+    };
+    let token = token(cluster, &pod)?;
+    let annotate = |node: &str, what: &str| {
+        cluster.kubectl_as(&token, &["annotate", "--overwrite", "node", node, what])
+    };
+    // A new policy is in force only when the server has seen it.
+    wait_for("the admission policy", Duration::from_secs(60), || {
+        let output = annotate("node-4", "infera.io/agent-status=Stolen")?;
+        ensure!(!output.status.success(), "another node may be annotated");
+        ensure!(
+            output.stderr.contains("only the node it runs on"),
+            "{}",
+            output.stderr
+        );
+        Ok(())
+    })?;
+    annotate("node-3", "infera.io/agent-status=Ready2")?.ok("its own annotation")?;
+    annotate("node-3", "infera.io/agent-status=Ready")?.ok("its own annotation")?;
+    let refused = [
+        (
+            annotate("node-3", "example.com/other=1")?,
+            "only annotations",
+        ),
+        (
+            annotate("node-3", "infera.io/safe-mode-requested=true")?,
+            "the operator's",
+        ),
+        (
+            cluster.kubectl_as(&token, &["label", "node", "node-3", "a=b"])?,
+            "neither labels nor spec",
+        ),
+        (
+            cluster.kubectl_as(&token, &["cordon", "node-3"])?,
+            "neither labels nor spec",
+        ),
+    ];
+    for (output, word) in refused {
+        ensure!(!output.status.success(), "allowed: {word}");
+        ensure!(output.stderr.contains(word), "{word}: {}", output.stderr);
+    }
+    for (verb, what, allowed) in [
+        ("list", "pods", true),
+        ("watch", "nodes", true),
+        ("patch", "nodes", true),
+        ("patch", "nodes/status", false),
+        ("update", "nodes", false),
+        ("delete", "nodes", false),
+        ("create", "pods", false),
+        ("get", "secrets", false),
+        ("get", "nodes/proxy", false),
+        ("create", "events.events.k8s.io", false),
+    ] {
+        let output = cluster.kubectl_as(&token, &["auth", "can-i", verb, what])?;
+        let answer = output.stdout.trim() == "yes";
+        ensure!(answer == allowed, "{verb} {what}: {}", output.said());
+    }
+    let events = [
+        "auth",
+        "can-i",
+        "create",
+        "events.events.k8s.io",
+        "-n",
+        "default",
+    ];
+    cluster
+        .kubectl_as(&token, &events)?
+        .ok("events in namespace default")?;
+    eprintln!("ok    the agent's rights, with its own token");
+    Ok(())
+}
+
+fn one_node_waits(cluster: &Cluster) -> Result<()> {
+    let waiting = || -> Result<(usize, usize)> {
+        let pods = super::kubelet::pods(cluster)?;
+        let agents = pods
+            .iter()
+            .filter(|pod| pod.component == "agent" && !pod.deleted);
+        let (ready, other): (Vec<_>, Vec<_>) = agents.partition(|pod| pod.ready);
+        Ok((ready.len(), other.len()))
+    };
+    wait_for("the broken rollout", Duration::from_secs(60), || {
+        let found = waiting()?;
+        ensure!(found == (NODES - 1, 1), "{found:?}");
+        Ok(())
+    })?;
+    // And it stays at that.
+    std::thread::sleep(Duration::from_secs(3));
+    let found = waiting()?;
+    ensure!(
+        found == (NODES - 1, 1),
+        "the rollout goes on without the image: {found:?}"
+    );
+    eprintln!("ok    an image that is not there stops at one node");
+    Ok(())
+}
+
+/// Only the namespace stays, as helm has it.
+fn nothing_is_left(cluster: &Cluster) -> Result<()> {
+    let kinds = "daemonsets,configmaps,serviceaccounts,jobs,roles,rolebindings,clusterroles,\
+                 clusterrolebindings,priorityclasses,validatingadmissionpolicies,\
+                 validatingadmissionpolicybindings";
+    let chosen = "app.kubernetes.io/instance=infera";
+    wait_for("the end of all objects", Duration::from_secs(60), || {
+        let left = cluster.kubectl(&["get", kinds, "-A", "-l", chosen, "-o", "name"])?;
+        ensure!(left.trim().is_empty(), "left: {left}");
+        Ok(())
+    })
+}
+
+/// A token as the kubelet mounts it: bound to the pod, and so to its node.
+fn token(cluster: &Cluster, pod: &Pod) -> Result<String> {
+    let text = cluster.kubectl(&[
+        "-n",
+        &pod.namespace,
+        "create",
+        "token",
+        &pod.account,
+        "--bound-object-kind=Pod",
+        &format!("--bound-object-name={}", pod.name),
+        &format!("--bound-object-uid={}", pod.uid),
+    ])?;
+    Ok(text.trim().to_owned())
+}
+
+/// Does with kubectl what the agent does at the API server, with the agent's rights.
+struct StandIn(Arc<Cluster>);
+
+impl Programs for StandIn {
+    fn start(&mut self, pod: &Pod) -> Result<()> {
+        if !pod.component.starts_with("agent") {
+            return Ok(());
+        }
+        let token = token(&self.0, pod)?;
+        let node = pod.node.as_deref().unwrap_or_default();
+        let values = [
+            "infera.io/agent-status=Ready",
+            "infera.io/config-generation=1",
+        ];
+        let arguments = [&["annotate", "--overwrite", "node", node], &values[..]].concat();
+        self.0.kubectl_as(&token, &arguments)?.ok("annotating")?;
+        Ok(())
+    }
+
+    fn stop(&mut self, _: &Pod) -> Result<()> {
+        Ok(())
+    }
+
+    fn run(&mut self, pod: &Pod) -> Result<()> {
+        if pod.component != "cleanup" {
+            return Ok(());
+        }
+        ensure!(
+            pod.arguments == ["cleanup", "--all-nodes", "--prefix=infera.io"],
+            "{:?}",
+            pod.arguments
+        );
+        let token = token(&self.0, pod)?;
+        let gone: Vec<String> = keys(&self.0, PREFIX)?
+            .into_iter()
+            .map(|key| format!("{key}-"))
+            .collect();
+        let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
+        let arguments = [&["annotate", "node", "--all"], &gone[..]].concat();
+        self.0.kubectl_as(&token, &arguments)?.ok("cleaning up")?;
+        Ok(())
+    }
+}
