@@ -5,7 +5,11 @@ use std::{collections::BTreeSet, fs, process::Command, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{helm::Helm, page};
+use super::{
+    golden::{self, KUBERNETES},
+    helm::Helm,
+    page,
+};
 use crate::{
     k8s::{fetch, process::output_within, programs::Program},
     workspace,
@@ -40,7 +44,7 @@ const ENABLED: [&str; 4] = [
 pub fn check(helm: &Helm) -> Result<String> {
     let show = |template: &str| {
         let more = [&ENABLED[..], &["--show-only", template]].concat();
-        helm.template(&more)?.ok("helm template")
+        helm.template(KUBERNETES, &more)?.ok("helm template")
     };
     let rule = show("templates/prometheusrule.yaml")?;
     let dashboard = show("templates/dashboard.yaml")?;
@@ -51,7 +55,7 @@ pub fn check(helm: &Helm) -> Result<String> {
         .filter(|name| !known(name))
         .collect();
     ensure!(unknown.is_empty(), "unknown metrics: {unknown:?}");
-    let dashboard = super::golden::block(&dashboard, "infera.json").context("no dashboard")?;
+    let dashboard = golden::block(&dashboard, "infera.json").context("no dashboard")?;
     let _: serde_json::Value = serde_json::from_str(&dashboard).context("the dashboard")?;
     runbooks(&rules)?;
     promtool(&rules)

@@ -12,7 +12,7 @@ use super::helm::Helm;
 use crate::workspace;
 
 /// The cluster of the golden manifests.
-const KUBERNETES: &str = "1.37.0";
+pub const KUBERNETES: &str = "1.37.0";
 
 /// Values to render the chart with.
 pub struct Case {
@@ -26,10 +26,25 @@ impl Case {
     /// What it renders to.
     pub fn render(&self, helm: &Helm, kubernetes: &str) -> Result<String> {
         let values = self.values.display().to_string();
-        let more = ["--values", &values, "--kube-version", kubernetes];
-        helm.template(&more)?
-            .ok(&format!("helm template, {}", self.name))
+        let more = ["--values", &values];
+        let rendered = helm
+            .template(kubernetes, &more)?
+            .ok(&format!("helm template, {}", self.name))?;
+        Ok(separated(&rendered))
     }
+}
+
+/// The series differ in empty lines between objects.
+fn separated(rendered: &str) -> String {
+    let mut text = String::new();
+    for object in rendered.split("---\n") {
+        if !object.trim().is_empty() {
+            text.push_str("---\n");
+            text.push_str(object.trim_end());
+            text.push('\n');
+        }
+    }
+    text
 }
 
 /// All values that are checked in, in order.

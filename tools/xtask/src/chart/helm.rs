@@ -58,9 +58,11 @@ impl Helm {
         output_within(&mut command, "", Duration::from_secs(60))
     }
 
-    /// The manifests of a release `infera` in namespace `infera`.
-    pub fn template(&self, more: &[&str]) -> Result<Output> {
+    /// The manifests of a release `infera` in namespace `infera`, for a version of Kubernetes.
+    pub fn template(&self, kubernetes: &str, more: &[&str]) -> Result<Output> {
         let arguments = ["template", "infera", CHART, "--namespace", "infera"];
-        self.run(&[&arguments, more].concat())
+        // A helm that was built from its module believes in version 1.20.
+        let version = ["--kube-version", kubernetes];
+        self.run(&[&arguments[..], &version, more].concat())
     }
 }

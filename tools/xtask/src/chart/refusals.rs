@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::helm::Helm;
+use super::{golden::KUBERNETES, helm::Helm};
 
 /// Arguments, and what the message has to contain.
 const REFUSED: &[(&[&str], &str)] = &[
@@ -20,16 +20,10 @@ const REFUSED: &[(&[&str], &str)] = &[
         &["--set", "agent.tolerations[0].effects=NoSchedule"],
         "effects",
     ),
-    (
-        &[
-            "--set",
-            "agent.affinity.podAffinity=null,agent.affinity.podAffinity.x=1",
-        ],
-        "podAffinity",
-    ),
+    (&["--set", "agent.affinity.podAffinity.x=1"], "podAffinity"),
     // Wrong types.
     (&["--set-string", "agent.canary.enabled=yes"], "enabled"),
-    (&["--set", "agent.image.tag=1.5"], "tag"),
+    (&["--set", "agent.image.tag=15"], "tag"),
     (&["--set", "agent.tolerations=all"], "tolerations"),
     (&["--set-string", "config.loans=true"], "loans"),
     (&["--set-string", "metrics.port=9100"], "port"),
@@ -118,7 +112,7 @@ const REFUSED: &[(&[&str], &str)] = &[
 pub fn check(helm: &Helm) -> Result<String> {
     let mut wrong = Vec::new();
     for (arguments, word) in REFUSED {
-        let output = helm.template(arguments)?;
+        let output = helm.template(KUBERNETES, arguments)?;
         if output.status.success() {
             wrong.push(format!("{} is not refused", arguments.join(" ")));
         } else if !output.stderr.contains(word) {

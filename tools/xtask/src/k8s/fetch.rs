@@ -32,14 +32,14 @@ pub fn get(program: Program) -> Result<PathBuf> {
     std::fs::create_dir_all(&cache)
         .with_context(|| format!("cannot create {}", cache.display()))?;
     let place = cache.join(program.cached_name());
-    // promtool is the one that takes longer to build than to download.
+    // Of these the packages are as good, and there at once.
     let (first, second): (Way, Way) = match program {
-        Program::Promtool => (packages::fetch, go::build),
+        Program::Helm4 | Program::Promtool => (packages::fetch, go::build),
         _ => (go::build, packages::fetch),
     };
     if let Err(error) = first(program, &place) {
         eprintln!("{}: {error:#}; trying elsewhere", program.name());
-        second(program, &place).map_err(|other| error.context(format!("{other:#}")))?;
+        second(program, &place)?;
     }
     Ok(place)
 }

@@ -1,6 +1,11 @@
 //! Programs built with Go from their modules, one at a time.
 
-use std::{fs, fs::File, path::Path, process::Command};
+use std::{
+    fs,
+    fs::File,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -44,12 +49,7 @@ fn go(scratch: &Path) -> Command {
     go
 }
 
-fn module(
-    package: &str,
-    version: &str,
-    variables: &[&str],
-    scratch: &Path,
-) -> Result<std::path::PathBuf> {
+fn module(package: &str, version: &str, variables: &[&str], scratch: &Path) -> Result<PathBuf> {
     let mut flags = "-s -w".to_owned();
     for variable in variables {
         flags.push_str(&format!(" -X {variable}={version}"));
@@ -64,9 +64,8 @@ fn module(
     let name = package
         .rsplit('/')
         .find(|part| {
-            !part
-                .strip_prefix('v')
-                .is_some_and(|rest| rest.parse::<u32>().is_ok())
+            let number = part.strip_prefix('v');
+            number.is_none_or(|number| number.parse::<u32>().is_err())
         })
         .context("a package has a name")?;
     Ok(scratch.join(name))
@@ -74,7 +73,7 @@ fn module(
 
 /// `k8s.io/kubernetes` replaces its libraries by folders of its own, which a module that depends
 /// on it does not see: a module of ours replaces them by their releases.
-fn kubernetes(program: Program, scratch: &Path) -> Result<std::path::PathBuf> {
+fn kubernetes(program: Program, scratch: &Path) -> Result<PathBuf> {
     let described = command::output(go(scratch).args([
         "mod",
         "download",

