@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, fs, process::Command, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
 
 use super::{
     golden::{self, KUBERNETES},
@@ -50,15 +51,17 @@ pub fn check(helm: &Helm) -> Result<String> {
     let dashboard = show("templates/dashboard.yaml")?;
     let rules = rules(&rule).context("the PrometheusRule has no spec")?;
 
+    let page = page::read()?;
     let unknown: BTreeSet<String> = names(&rules)
         .chain(names(&dashboard))
+        .chain(names(&page))
         .filter(|name| !known(name))
         .collect();
     ensure!(unknown.is_empty(), "unknown metrics: {unknown:?}");
     let dashboard = golden::block(&dashboard, "infera.json").context("no dashboard")?;
-    let _: serde_json::Value = serde_json::from_str(&dashboard).context("the dashboard")?;
-    runbooks(&rules)?;
-    promtool(&rules)
+    let dashboard = serde_json::from_str(&dashboard).context("the dashboard")?;
+    runbooks(&page, &rules)?;
+    promtool(&rules, &queries(&dashboard)?)
 }
 
 /// The rules as Prometheus reads them from a file.
@@ -86,8 +89,7 @@ fn known(name: &str) -> bool {
 }
 
 /// Every alert has its section on the operations page, and every such section its alert.
-fn runbooks(rules: &str) -> Result<()> {
-    let page = page::read()?;
+fn runbooks(page: &str, rules: &str) -> Result<()> {
     let alerts: BTreeSet<String> = rules
         .lines()
         .filter_map(|line| line.trim().strip_prefix("- alert: "))
@@ -119,17 +121,40 @@ fn runbooks(rules: &str) -> Result<()> {
     Ok(())
 }
 
-fn promtool(rules: &str) -> Result<String> {
+/// The dashboard's queries as rules, which promtool parses.
+fn queries(dashboard: &Value) -> Result<String> {
+    let panels = dashboard["panels"].as_array().context("no panels")?;
+    let queries = panels
+        .iter()
+        .filter_map(|panel| panel["targets"].as_array())
+        .flatten()
+        .filter_map(|target| target["expr"].as_str());
+    let rules: Vec<Value> = queries
+        .enumerate()
+        .map(|(number, query)| {
+            let query = query
+                .replace("$__rate_interval", "5m")
+                .replace("$node", ".*");
+            json!({"record": format!("dashboard:query{number}"), "expr": query})
+        })
+        .collect();
+    ensure!(!rules.is_empty(), "no queries");
+    // JSON is YAML.
+    Ok(json!({"groups": [{"name": "dashboard", "rules": rules}]}).to_string())
+}
+
+fn promtool(rules: &str, queries: &str) -> Result<String> {
     let promtool = fetch::get(Program::Promtool)?;
     let scratch = tempfile::tempdir()?;
     fs::write(scratch.path().join("rules.yaml"), rules)?;
+    fs::write(scratch.path().join("queries.yaml"), queries)?;
     fs::copy(
         workspace().join("deploy/helm/tests/rules_test.yaml"),
         scratch.path().join("rules_test.yaml"),
     )?;
-    let mut said = String::new();
     for arguments in [
         ["check", "rules", "rules.yaml"],
+        ["check", "rules", "queries.yaml"],
         ["test", "rules", "rules_test.yaml"],
     ] {
         let mut command = Command::new(&promtool);
@@ -138,7 +163,6 @@ fn promtool(rules: &str) -> Result<String> {
         if !output.status.success() {
             bail!("promtool {}: {}", arguments.join(" "), output.said());
         }
-        said.push_str(output.stdout.trim());
     }
     let tested = fs::read_to_string(scratch.path().join("rules_test.yaml"))?;
     let untested: Vec<&str> = rules

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::{alerts, golden, helm::Helm, refusals, schemas};
+use super::{alerts, golden, helm::Helm, refusals, schemas, used};
 
 /// What to do.
 #[derive(Args)]
@@ -22,6 +22,7 @@ pub fn main(arguments: &CheckArgs) -> Result<()> {
             lint(helm)
         });
     }
+    step(&mut wrong, "values that do something", used::check);
     let cases = golden::cases()?;
     step(&mut wrong, "golden manifests, from both helms", || {
         golden::check(&helms, &cases, arguments.bless)

@@ -10,3 +10,4 @@ mod refusals;
 pub mod runbook;
 mod schemas;
 mod steps;
+mod used;
