@@ -298,7 +298,7 @@ fn rights(cluster: &Cluster) -> Result<()> {
         ("delete nodes", false),
         ("create pods", false),
         ("get secrets", false),
-        ("create events.events.k8s.io", false),
+        ("create events.events.k8s.io -n infera", false),
         ("create events.events.k8s.io -n default", true),
     ] {
         let arguments: Vec<&str> = ["auth", "can-i"]
