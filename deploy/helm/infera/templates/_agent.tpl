@@ -120,13 +120,14 @@ spec:
                 - ALL
               add:
                 # Loading a scheduler, and its tables.
-                - SYS_ADMIN
                 - BPF
                 - PERFMON
+                - SYS_RESOURCE
+                # The guard takes it off through its link, whoever loaded it.
+                - SYS_ADMIN
                 # The guard is a real-time process with locked memory.
                 - SYS_NICE
                 - IPC_LOCK
-                - SYS_RESOURCE
                 # All that the scheduler keeps once it has attached.
                 - DAC_READ_SEARCH
           volumeMounts:

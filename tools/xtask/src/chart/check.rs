@@ -32,6 +32,9 @@ pub fn main(arguments: &CheckArgs) -> Result<()> {
         "rendered infera.toml is one the scheduler takes",
         || golden::configurations(&helms[0], &cases),
     );
+    step(&mut wrong, "capabilities, as tested on a kernel", || {
+        golden::capabilities(&helms[0], &cases)
+    });
     for helm in &helms {
         step(
             &mut wrong,

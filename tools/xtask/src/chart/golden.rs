@@ -118,6 +118,33 @@ pub fn configurations(helm: &Helm, cases: &[Case]) -> Result<String> {
     Ok(format!("{} files", cases.len()))
 }
 
+/// The guest test of the chart's capabilities has those of the chart.
+pub fn capabilities(helm: &Helm, cases: &[Case]) -> Result<String> {
+    let tested = include_str!("../../guest-tests/the_charts_capabilities_suffice.sh");
+    let tested = tested
+        .lines()
+        .find_map(|line| line.strip_prefix("CAPABILITIES=-all,"))
+        .context("the guest test names no capabilities")?;
+    let mut tested: Vec<String> = tested
+        .split(',')
+        .map(|name| name.trim_start_matches('+').to_uppercase())
+        .collect();
+    tested.sort();
+    for case in cases {
+        let rendered = case.render(helm, KUBERNETES)?;
+        for list in rendered.split("              add:\n").skip(1) {
+            let mut added: Vec<&str> = list
+                .lines()
+                .take_while(|line| line.starts_with("                "))
+                .filter_map(|line| line.trim().strip_prefix("- "))
+                .collect();
+            added.sort_unstable();
+            ensure!(added == tested, "{}: {added:?}, not {tested:?}", case.name);
+        }
+    }
+    Ok(tested.join(" "))
+}
+
 /// The text of a `KEY: |` in YAML.
 pub fn block(yaml: &str, key: &str) -> Option<String> {
     let mut lines = yaml.lines();
