@@ -82,7 +82,7 @@ volatile u64 infera_unseen;	/* ns that the scheduler process has had work it has
 
 /* What a CPU does now. */
 struct cpu_ctx {
-	u32 tier;	/* tier that runs or was promised the CPU; stale when idle */
+	u32 tier;	/* tier that runs or was promised the CPU; TIER_SYSTEM when it is no victim */
 	u32 guaranteed;	/* the next task runs on a wait bound: it is not preempted */
 	u64 user_at;	/* user tiers last ran here, or had nothing waiting */
 	u64 high_at;	/* the same for High */
@@ -212,6 +212,37 @@ static bool is_pinned(const struct task_struct *p)
 	       (bpf_core_field_exists(p->migration_disabled) && p->migration_disabled);
 }
 
+/*
+ * Whether some CPU that @p may use serves @tier. A CPU that is only lent owes the user tiers
+ * nothing.
+ */
+static bool has_cpu(const struct task_struct *p, u32 tier)
+{
+	int i;
+
+	bpf_for(i, 0, nr_cpu_ids) {
+		if ((tier < TIER_NORMAL ? may_use(i, tier) : is_home(i, tier)) &&
+		    bpf_cpumask_test_cpu(i, p->cpus_ptr))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Whose CPUs and queue serve @p of @tier: its own tier's, unless its affinity leaves it none of
+ * them. Critical outside of its fence is served as High is; who has no CPU even so gets
+ * NR_TIERS, and waits for the CPU it is on.
+ */
+static u32 served_as(const struct task_struct *p, u32 tier)
+{
+	if (!infera_fenced || (p->nr_cpus_allowed >= nr_cpu_ids && !is_pinned(p)) ||
+	    has_cpu(p, tier))
+		return tier;
+	if (tier == TIER_CRITICAL && has_cpu(p, TIER_HIGH))
+		return TIER_HIGH;
+	return NR_TIERS;
+}
+
 static u64 slice_of(u32 tier)
 {
 	u64 slice = infera_slice_ns[tier & (TIER_SLOTS - 1)];
@@ -318,6 +349,11 @@ s32 BPF_STRUCT_OPS(infera_select_cpu, struct task_struct *p, s32 prev_cpu, u64 w
 	/* Decided work goes before a newcomer of the same tiers. */
 	if (tier >= TIER_NORMAL && scx_bpf_dsq_nr_queued(RUN_DSQ))
 		return prev_cpu;
+	if (tier < TIER_NORMAL) {
+		tier = served_as(p, tier);
+		if (tier == NR_TIERS)
+			return prev_cpu;
+	}
 	cpu = pick_idle(p, prev_cpu, tier);
 	if (cpu >= 0) {
 		claim(cpu, tier);
@@ -372,6 +408,12 @@ static void enqueue_protected(struct task_struct *p, struct infera_task *t, u32 
 	s32 cpu = NO_CPU;
 
 	t->queued_at = scx_bpf_now();
+	tier = served_as(p, tier);
+	if (tier == NR_TIERS) {
+		scx_bpf_dsq_insert(p, cpu_to_dsq(prev_cpu), slice, enq_flags);
+		scx_bpf_kick_cpu(prev_cpu, SCX_KICK_IDLE);
+		return;
+	}
 	if (pinned) {
 		if (woken && scx_bpf_test_and_clear_cpu_idle(prev_cpu)) {
 			claim(prev_cpu, tier);
@@ -459,20 +501,6 @@ void BPF_STRUCT_OPS(infera_enqueue, struct task_struct *p, u64 enq_flags)
 		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
 }
 
-/* Whether some CPU that @p may use takes decided work. */
-static bool has_user_cpu(struct task_struct *p)
-{
-	int i;
-
-	if (!infera_fenced)
-		return true;
-	bpf_for(i, 0, nr_cpu_ids) {
-		if (is_home(i, TIER_NORMAL) && bpf_cpumask_test_cpu(i, p->cpus_ptr))
-			return true;
-	}
-	return false;
-}
-
 /* Executes one decision of user space. */
 static long take_decision(struct bpf_dynptr *dynptr, void *context)
 {
@@ -499,7 +527,7 @@ static long take_decision(struct bpf_dynptr *dynptr, void *context)
 	slice = d->slice_ns ?: slice_of(tier);
 
 	/* A pinned task waits where it can run; so does one whose CPUs are all fenced. */
-	if (is_pinned(p) || !has_user_cpu(p))
+	if (is_pinned(p) || served_as(p, tier) == NR_TIERS)
 		scx_bpf_dsq_insert(p, cpu_to_dsq(cpu), slice, d->flags);
 	else
 		scx_bpf_dsq_insert(p, RUN_DSQ, slice, d->flags);
@@ -624,6 +652,8 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 		t = lookup_task(prev);
 		if (t)
 			tier = task_tier(prev, t);
+		if (tier < TIER_NORMAL)
+			tier = served_as(prev, tier);
 	}
 	if (may_use(cpu, TIER_CRITICAL) && scx_bpf_dsq_move_to_local(TIER_DSQ(TIER_CRITICAL), 0))
 		goto out;
@@ -636,13 +666,16 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 	if (serve_user(cpu, &pending, now))
 		goto out;
 	/* Nobody else wants this CPU. */
-	if (t)
-		keep(prev, t, cpu, tier, now);
-	else if (pending && prev && is_queued(prev)) {
+	if (t && keep(prev, t, cpu, tier, now))
+		goto out;
+	if (!t && pending && prev && is_queued(prev)) {
 		/* The scheduler itself, with work left. */
 		scx_bpf_task_set_slice(prev, slice_of(TIER_SYSTEM));
 		pending = false;
+		goto out;
 	}
+	/* Idle: there is nobody to preempt, and a real-time task may come and not be seen here. */
+	c->tier = TIER_SYSTEM;
 out:
 	/* Asking took the crate's "needed" flag; put it back while nobody has seen to the work. */
 	if (pending)
@@ -728,6 +761,8 @@ void BPF_STRUCT_OPS(infera_stopping, struct task_struct *p, bool runnable)
 /* A better scheduling class (RT) takes @cpu: what waits in its local queue goes elsewhere. */
 void BPF_STRUCT_OPS(infera_cpu_release, s32 cpu, struct scx_cpu_release_args *args)
 {
+	/* Whoever is sent here now waits for it. */
+	claim(cpu, TIER_SYSTEM);
 	scx_bpf_reenqueue_local();
 }
 
@@ -795,14 +830,35 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(infera_init)
 	return scx_bpf_create_dsq(RUN_DSQ, -1);
 }
 
-/* How long the tasks of a queue have waited: its first ones, which are its oldest. */
+/*
+ * Tasks looked at in this queue. Not on the stack, where 6.12's verifier would follow each value
+ * through the whole loop.
+ */
+static volatile u32 measured;
+
+/*
+ * How long the tasks of a queue have waited: its first ones, which are its oldest. One that the
+ * tables left without a CPU of this queue after it came goes to the queue of its own CPU.
+ */
 static void measure_queue(u64 dsq, u64 now)
 {
 	struct task_struct *p;
-	u32 seen = 0;
 
+	measured = 0;
 	bpf_for_each(scx_dsq, p, dsq, 0) {
 		struct infera_task *t = lookup_task(p);
+		s32 cpu = scx_bpf_task_cpu(p);
+
+		if (t && dsq >= TIER_DSQ(0)) {
+			u32 served = served_as(p, t->tier);
+
+			if ((served == NR_TIERS ||
+			     (dsq == TIER_DSQ(TIER_CRITICAL) && served != TIER_CRITICAL)) &&
+			    scx_bpf_dsq_move(BPF_FOR_EACH_ITER, p, cpu_to_dsq(cpu), 0)) {
+				scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
+				continue;
+			}
+		}
 
 		if (t && t->queued_at) {
 			u64 waited = time_delta(now, t->queued_at);
@@ -812,7 +868,7 @@ static void measure_queue(u64 dsq, u64 now)
 				*longest = waited;
 		}
 		/* Decided work is a few tasks, of several tiers; in the others all are of one. */
-		if (++seen >= MEASURED)
+		if (++measured >= MEASURED)
 			break;
 	}
 }

@@ -70,6 +70,7 @@ fn status(request: Request) -> Status {
         since: 0,
         pid: None,
         safe_mode,
+        generation: 0,
         policy_deposed: false,
         ejects: 0,
         history: Vec::new(),

@@ -161,6 +161,9 @@ pub struct Status {
     pub pid: Option<u32>,
     /// Why the node is in safe mode, by source; empty: it is not.
     pub safe_mode: BTreeMap<String, String>,
+    /// The generation of the node agent's assignment that is in force; 0: none.
+    #[serde(default)]
+    pub generation: u64,
     /// Set when the built-in order decides because the policy misbehaved.
     pub policy_deposed: bool,
     /// Ejects since the guard started.

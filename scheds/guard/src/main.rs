@@ -28,7 +28,7 @@ use judge::Limits;
 use machine::{Action, End, Machine, Seen, Settings};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::process::Signal;
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use rustix::time::{ClockId, clock_gettime};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use std::ffi::OsString;
@@ -79,6 +79,9 @@ struct Args {
     /// Group that may ask for the status and for safe mode, if it exists.
     #[arg(long, value_name = "NAME", default_value = "infera")]
     group: String,
+    /// Ends when this process, which started it, has ended.
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    parent: Option<i32>,
     /// The scheduler and its options.
     #[arg(last = true, required = true, value_name = "SCHEDULER")]
     command: Vec<OsString>,
@@ -347,13 +350,15 @@ impl Guard {
                 grace.boost(self.child.is_some());
             }
             let deposed = seen.vitals.is_some_and(|vitals| vitals.deposed != 0);
-            let present = Some((state, deposed, self.machine.ejects()));
+            let generation = self.page.generation();
+            let present = Some((state, deposed, generation, self.machine.ejects()));
             if asked || present != published {
                 published = present;
                 let pid = self.child.as_ref().map(Child::id);
                 self.clerk.publish(|status| {
                     status.state = state;
                     status.pid = pid;
+                    status.generation = generation;
                     status.policy_deposed = deposed;
                     status.safe_mode = self.machine.safe_mode().clone();
                     status.ejects = self.machine.ejects();
@@ -366,8 +371,21 @@ impl Guard {
     }
 }
 
+/// Has the kernel send SIGTERM when `parent` ends. Whether that is our parent, still.
+fn follow_to_the_end(parent: i32) -> bool {
+    // In this order: a parent that ends in between is missed by the first and seen by the second.
+    set_parent_process_death_signal(Some(Signal::TERM)).is_ok()
+        && getppid().is_some_and(|pid| pid.as_raw_nonzero().get() == parent)
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(parent) = args.parent
+        && !follow_to_the_end(parent)
+    {
+        eprintln!("infera-guard: process {parent}, which was to be the parent, is not");
+        return ExitCode::FAILURE;
+    }
     let outcome = Guard::new(args).map(|guard| {
         // After its threads have started: each enters by itself, and no child does.
         if let Err(error) = realtime::lock_memory().and_then(|()| realtime::enter()) {

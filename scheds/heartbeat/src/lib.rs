@@ -101,10 +101,11 @@ pub struct Heartbeat {
     /// has none.
     oldest: [AtomicU64; TIERS],
     guard_beat: AtomicU64,
+    generation: AtomicU64,
 }
 
 /// The layout of this build.
-const LAYOUT: u64 = 0x696e_6665_7261_0002;
+const LAYOUT: u64 = 0x696e_6665_7261_0003;
 
 impl Heartbeat {
     /// A heartbeat that has not begun.
@@ -117,6 +118,7 @@ impl Heartbeat {
             rounds: AtomicU64::new(0),
             oldest: std::array::from_fn(|_| AtomicU64::new(0)),
             guard_beat: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
         }
     }
 
@@ -186,10 +188,21 @@ impl Heartbeat {
         self.guard_beat.load(Ordering::Relaxed)
     }
 
+    /// This generation of the assignment is in force.
+    pub fn assigned(&self, generation: u64) {
+        self.generation.store(generation, Ordering::Relaxed);
+    }
+
+    /// The generation of the assignment that is in force; 0: none.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
     /// Begins anew, for the next scheduler process.
     pub fn reset(&self) {
         self.vitals.write([0; WORDS]);
         self.rounds.store(0, Ordering::Relaxed);
+        self.assigned(0);
         for tier in &self.oldest {
             tier.store(0, Ordering::Relaxed);
         }
@@ -226,16 +239,18 @@ mod tests {
         scheduler.begin();
         scheduler.round([0, 0, 5, 0, 0, 9]);
         guard.watch(9);
+        scheduler.assigned(3);
         assert_eq!(guard.vitals(), Some(vitals));
         assert_eq!(guard.phase(), Phase::Attached);
         assert_eq!((guard.rounds(), guard.oldest()), (1, [0, 0, 5, 0, 0, 9]));
-        assert_eq!(scheduler.guard_beat(), 9);
+        assert_eq!((scheduler.guard_beat(), guard.generation()), (9, 3));
         scheduler.enter(Phase::Leaving);
         scheduler.begin();
         assert_eq!(guard.phase(), Phase::Leaving);
         guard.reset();
         assert_eq!(scheduler.vitals(), Some(Vitals::default()));
         assert_eq!(scheduler.phase(), Phase::Starting);
+        assert_eq!(scheduler.generation(), 0);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `infera.toml` and `--tier`: parsed, validated into a [`Config`], or refused with file,
 //! line and key.
 
+use crate::priority::PriorityMapping;
 use crate::topology::{CpuSet, parse_cpu_list};
 use infera_policy::{Nanos, Tier, TierTable};
 use serde::Deserialize;
@@ -55,10 +56,10 @@ pub struct Rule {
 /// Which CPUs a tier wants to itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Fence {
-    /// None: it shares.
+    /// Nobody said: as many cores as the Critical pods ask for, if there are any.
     #[default]
     None,
-    /// So many whole physical cores, chosen by the plan.
+    /// So many whole physical cores, chosen by the plan; 0: it shares.
     Cores(usize),
     /// These CPUs; rounded to whole cores by the plan.
     Cpus(CpuSet),
@@ -80,6 +81,8 @@ pub struct Config {
     pub loans: bool,
     /// Longest time the user tiers are kept from a CPU by the protected ones.
     pub user_bound: Nanos,
+    /// From pod priorities to tiers, for the node agent.
+    pub priority_mapping: PriorityMapping,
 }
 
 impl Default for Config {
@@ -91,6 +94,7 @@ impl Default for Config {
             fence: Fence::None,
             loans: true,
             user_bound: Nanos::from_millis(100),
+            priority_mapping: PriorityMapping::default(),
         }
     }
 }
@@ -103,7 +107,7 @@ struct File {
     /// Milliseconds.
     user_bound_ms: Option<Spanned<u64>>,
     tiers: BTreeMap<Spanned<String>, TierSection>,
-    priority_mapping: Option<PriorityMapping>,
+    priority_mapping: Option<PrioritySection>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -118,20 +122,20 @@ struct TierSection {
     fence_cpus: Option<Spanned<String>>,
 }
 
-/// Lowest pod priority of each tier: read and checked here, used by the node agent.
+/// Lowest pod priority of each tier.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PriorityMapping {
-    critical: Spanned<i64>,
-    high: Spanned<i64>,
-    normal: Spanned<i64>,
-    low: Spanned<i64>,
+struct PrioritySection {
+    critical: Spanned<i32>,
+    high: Spanned<i32>,
+    normal: Spanned<i32>,
+    low: Spanned<i32>,
 }
 
 /// The mount point of the cgroup tree, which paths may or may not begin with.
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
-fn pattern_of(path: &str) -> Result<String, String> {
+pub(crate) fn pattern_of(path: &str) -> Result<String, String> {
     let inner = path.strip_prefix(CGROUP_ROOT).unwrap_or(path);
     let inner = inner.trim_end_matches('/');
     if !inner.starts_with('/') {
@@ -219,7 +223,7 @@ impl Config {
             config.take_section(tier, section, &mut fenced, &fail)?;
         }
         if let Some(map) = file.priority_mapping {
-            let order = [map.critical, map.high, map.normal, map.low];
+            let order = [&map.critical, &map.high, &map.normal, &map.low];
             for pair in order.windows(2) {
                 if pair[0].as_ref() <= pair[1].as_ref() {
                     return Err(fail(
@@ -228,6 +232,12 @@ impl Config {
                     ));
                 }
             }
+            config.priority_mapping = PriorityMapping {
+                critical: map.critical.into_inner(),
+                high: map.high.into_inner(),
+                normal: map.normal.into_inner(),
+                low: map.low.into_inner(),
+            };
         }
         Ok(config)
     }
@@ -331,7 +341,7 @@ impl Config {
             }
             *fenced = Some((tier, set.clone()));
             self.fence = match set.is_empty() {
-                true => Fence::None,
+                true => Fence::Cores(0),
                 false => Fence::Cpus(set),
             };
         }
@@ -342,10 +352,7 @@ impl Config {
                     format!("{}: only critical can be fenced", key("fence_cores")),
                 ));
             }
-            self.fence = match *cores.as_ref() {
-                0 => Fence::None,
-                count => Fence::Cores(count),
-            };
+            self.fence = Fence::Cores(*cores.as_ref());
         }
         Ok(())
     }
@@ -468,7 +475,7 @@ mod tests {
     #[test]
     fn a_fence_of_no_cpus_is_none() {
         let config = parse("[tiers.critical]\nfence_cpus = ''\n").unwrap();
-        assert_eq!(config.fence, Fence::None);
+        assert_eq!(config.fence, Fence::Cores(0));
     }
 
     #[test]

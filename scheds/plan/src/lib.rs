@@ -4,10 +4,14 @@
 //! and test without it.
 #![forbid(unsafe_code)]
 
+mod assignment;
 mod config;
 mod plan;
+mod priority;
 mod topology;
 
+pub use assignment::{ASSIGNMENT_FILE, Assignment, AssignmentError, PodCgroup};
 pub use config::{Config, ConfigError, Fence, Rule};
 pub use plan::{CpuPlan, Plan, TierMask, bit};
+pub use priority::{PodPriority, PriorityMapping, QosClass};
 pub use topology::{CpuSet, Topology, TopologyError, format_cpu_list, parse_cpu_list};

@@ -84,6 +84,10 @@ fn choose_fence(topology: &Topology, config: &Config, reasons: &mut Vec<String>)
                 );
                 return CpuSet::new();
             }
+            Fence::Cores(0) => {
+                reasons.push("critical shares all CPUs: the configuration wants no fence".into());
+                return CpuSet::new();
+            }
             // The last cores: CPU 0's takes more interrupts than any other. Those of an
             // LLC stand together, so that the fence shares caches as far as it can.
             Fence::Cores(count) => cores.iter().rev().take(*count).collect(),

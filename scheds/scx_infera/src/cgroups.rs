@@ -1,16 +1,17 @@
-//! From rules (paths and globs) to the cgroup ids that exist now.
+//! From rules (paths and globs) and pods to the cgroup ids that have a tier.
 
+use crate::pods::Pods;
 use infera_bpf::MAX_CGROUPS;
 use infera_plan::Rule;
 use infera_policy::Tier;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// cgroup id (the inode number of its directory) to tier.
 pub type Assignment = BTreeMap<u64, Tier>;
 
-/// Resolves `rules` below the cgroup mount `root`. A cgroup that several patterns match
+/// Resolves `rules` below the cgroup mount `root`. A cgroup that several name
 /// takes the tier of the last; descendants inherit and need no entry.
 pub fn resolve(root: &Path, rules: &[Rule]) -> Assignment {
     let mut assignment = Assignment::new();
@@ -20,23 +21,38 @@ pub fn resolve(root: &Path, rules: &[Rule]) -> Assignment {
             continue; // checked when the rule was made
         };
         for path in paths.flatten() {
-            if assignment.len() >= MAX_CGROUPS {
-                break;
-            }
-            // Gone again between listing and looking: nothing to assign.
-            if let Ok(meta) = path.metadata()
-                && meta.is_dir()
-            {
-                assignment.insert(meta.ino(), rule.tier);
-            }
+            add(&mut assignment, &path, rule.tier);
         }
     }
     assignment
 }
 
+/// The same with the pods that were seen, whose tiers come after the rules'.
+pub fn with_pods(named: &Assignment, pods: &Pods) -> Assignment {
+    let mut assignment = named.clone();
+    assignment.extend(pods.seen().take(MAX_CGROUPS - named.len()));
+    assignment
+}
+
+/// Where a cgroup is that is named by its path below the mount.
+pub fn below(root: &Path, cgroup: &str) -> PathBuf {
+    root.join(cgroup.trim_start_matches('/'))
+}
+
+fn add(assignment: &mut Assignment, path: &Path, tier: Tier) {
+    // What does not exist, or not any more, needs no tier.
+    if assignment.len() < MAX_CGROUPS
+        && let Ok(meta) = path.metadata()
+        && meta.is_dir()
+    {
+        assignment.insert(meta.ino(), tier);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use infera_plan::PodCgroup;
 
     #[test]
     fn paths_and_globs_become_ids() {
@@ -53,14 +69,24 @@ mod tests {
             rule("/pods/*", Tier::Low),
             rule("/none", Tier::High),
         ];
-        let assignment = resolve(root.path(), &rules);
+        let pod = |cgroup: &str, tier| PodCgroup {
+            cgroup: cgroup.into(),
+            tier,
+        };
+        let mut pods = Pods::new(&[
+            pod("/pods/y", Tier::Background),
+            pod("/pods/later", Tier::Low),
+        ]);
+        pods.look(root.path());
+        let assignment = with_pods(&resolve(root.path(), &rules), &pods);
         assert_eq!(assignment.len(), 3);
         assert_eq!(
             assignment
                 .values()
                 .filter(|tier| **tier == Tier::Low)
                 .count(),
-            2
+            1,
+            "what the agent says of a pod comes after the rules"
         );
     }
 }

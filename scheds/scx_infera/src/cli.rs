@@ -21,6 +21,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
+    /// The node agent's assignment of pods to tiers (JSON); read again on SIGHUP, need not exist.
+    #[arg(long, value_name = "FILE")]
+    pub assignment: Option<PathBuf>,
+
     /// One time slice for every tier, in microseconds, instead of each tier's own.
     #[arg(short = 's', long, value_name = "US", value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
     pub slice_us: Option<u64>,

@@ -1,16 +1,27 @@
 //! Learns that cgroups came or went, without looking at the tree again and again.
 
+use crate::pods::Pods;
 use infera_plan::Rule;
 use log::warn;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
-use rustix::io::{Errno, read};
-use std::path::Path;
+use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::mem::MaybeUninit;
+use std::path::{Path, PathBuf};
 
-/// The kernel's notices of directories in which a cgroup that a rule names may come or go.
+/// The kernel's notices of directories in which a cgroup that a rule or a pod names may come or go.
 pub struct Follower {
     notices: Result<OwnedFd, Errno>,
+    directories: HashMap<i32, Directory>,
     complained: bool,
+}
+
+/// A followed directory.
+struct Directory {
+    path: PathBuf,
+    /// A rule may name what is in it, so whatever happens there counts.
+    for_rules: bool,
 }
 
 impl Follower {
@@ -18,17 +29,21 @@ impl Follower {
     pub fn new() -> Follower {
         Follower {
             notices: init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK),
+            directories: HashMap::new(),
             complained: false,
         }
     }
 
-    /// Follows what `rules` can name below `root`. Whether that succeeded: where it did not, the
-    /// tree has to be looked at.
-    pub fn follow(&mut self, root: &Path, rules: &[Rule]) -> bool {
-        let result = match &self.notices {
-            Ok(notices) => rules.iter().try_for_each(|rule| add(notices, root, rule)),
-            Err(error) => Err(*error),
-        };
+    /// Follows what `rules` and `pods` can name below `root`. Whether that succeeded: where it
+    /// did not, the tree has to be looked at.
+    pub fn follow(&mut self, root: &Path, rules: &[Rule], pods: &Pods) -> bool {
+        let result = rules
+            .iter()
+            .try_for_each(|rule| self.add_rule(root, rule))
+            .and_then(|()| {
+                let mut directories = pods.directories(root).into_iter();
+                directories.try_for_each(|path| self.add(path, false))
+            });
         if let Err(error) = result
             && !self.complained
         {
@@ -46,95 +61,177 @@ impl Follower {
         self.notices.as_ref().ok().map(AsFd::as_fd)
     }
 
-    /// Forgets the notices so far: the tree is about to be looked at.
-    pub fn clear(&self) {
-        let mut buffer = [0; 4096];
-        while let Some(notices) = self.notices()
-            && read(notices, &mut buffer).is_ok()
-        {}
-    }
-}
-
-/// Follows each directory above those that the rule's pattern names.
-fn add(notices: &OwnedFd, root: &Path, rule: &Rule) -> Result<(), Errno> {
-    let base = glob::Pattern::escape(&root.to_string_lossy());
-    let deep = rule.pattern.ends_with("**");
-    let flags = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE | WatchFlags::ONLYDIR;
-    for above in Path::new(&rule.pattern)
-        .ancestors()
-        .skip(usize::from(!deep))
-    {
-        let Ok(paths) = glob::glob(&format!("{base}{}", above.display())) else {
-            continue; // checked when the rule was made
+    /// Takes the notices so far. Pods whose cgroups came are seen; whether the tree is to be
+    /// looked at beyond that.
+    pub fn take(&mut self, root: &Path, pods: &mut Pods) -> bool {
+        let Ok(notices) = &self.notices else {
+            return true;
         };
-        for path in paths.flatten() {
-            match add_watch(notices, path, flags) {
-                // Gone again, or a file.
-                Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {}
-                Err(error) => return Err(error),
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = Reader::new(notices, &mut buffer);
+        let mut look = false;
+        while let Ok(event) = reader.next() {
+            if event.events().contains(ReadFlags::IGNORED) {
+                self.directories.remove(&event.wd());
+                continue;
+            }
+            let (Some(directory), Some(name)) =
+                (self.directories.get(&event.wd()), event.file_name())
+            else {
+                look = true; // the kernel had no room for more
+                continue;
+            };
+            let path = directory.path.join(&*name.to_string_lossy());
+            look |= directory.for_rules || pods.may_be_in(root, &path);
+            if event
+                .events()
+                .intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO)
+            {
+                pods.see(root, &path);
             }
         }
+        look
     }
-    Ok(())
+
+    /// Follows each directory above those that the rule's pattern names.
+    fn add_rule(&mut self, root: &Path, rule: &Rule) -> Result<(), Errno> {
+        let base = glob::Pattern::escape(&root.to_string_lossy());
+        let deep = rule.pattern.ends_with("**");
+        for above in Path::new(&rule.pattern)
+            .ancestors()
+            .skip(usize::from(!deep))
+        {
+            let Ok(paths) = glob::glob(&format!("{base}{}", above.display())) else {
+                continue; // checked when the rule was made
+            };
+            for path in paths.flatten() {
+                self.add(path, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: PathBuf, for_rules: bool) -> Result<(), Errno> {
+        let flags =
+            WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE | WatchFlags::ONLYDIR;
+        let notices = self.notices.as_ref().map_err(|error| *error)?;
+        match add_watch(notices, &path, flags) {
+            Ok(watch) => {
+                let directory = Directory { path, for_rules };
+                let known = self.directories.entry(watch).or_insert(directory);
+                known.for_rules |= for_rules;
+                Ok(())
+            }
+            // Not there, or a file.
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use infera_plan::PodCgroup;
     use infera_policy::Tier;
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use std::fs::{create_dir, create_dir_all, remove_dir};
 
-    fn noticed(follower: &Follower) -> bool {
-        let notices = follower.notices().unwrap();
-        let now = Timespec::default();
-        let noticed = poll(&mut [PollFd::new(&notices, PollFlags::IN)], Some(&now)).unwrap();
-        follower.clear();
-        noticed > 0
+    /// A tree, what is looked for in it, and what is noticed of it.
+    struct Case {
+        root: tempfile::TempDir,
+        follower: Follower,
+        rules: Vec<Rule>,
+        pods: Pods,
     }
 
-    fn follow(follower: &mut Follower, root: &Path, pattern: &str) {
-        let rule = Rule {
-            pattern: pattern.into(),
-            tier: Tier::Low,
-        };
-        assert!(follower.follow(root, &[rule]));
+    impl Case {
+        fn new(patterns: &[&str], pods: &[&str], directories: &[&str]) -> Case {
+            let tier = Tier::Low;
+            let rule = |pattern: &&str| Rule {
+                pattern: (*pattern).into(),
+                tier,
+            };
+            let pod = |cgroup: &&str| PodCgroup {
+                cgroup: (*cgroup).into(),
+                tier,
+            };
+            let pods: Vec<PodCgroup> = pods.iter().map(pod).collect();
+            let mut case = Case {
+                root: tempfile::tempdir().unwrap(),
+                follower: Follower::new(),
+                rules: patterns.iter().map(rule).collect(),
+                pods: Pods::new(&pods),
+            };
+            for directory in directories {
+                create_dir_all(case.path(directory)).unwrap();
+            }
+            case.follow();
+            case
+        }
+
+        fn path(&self, path: &str) -> PathBuf {
+            self.root.path().join(path)
+        }
+
+        fn follow(&mut self) {
+            let followed = self
+                .follower
+                .follow(self.root.path(), &self.rules, &self.pods);
+            assert!(followed);
+        }
+
+        /// Whether the tree is to be looked at, and how many pods were seen.
+        fn noticed(&mut self) -> (bool, usize) {
+            let look = self.follower.take(self.root.path(), &mut self.pods);
+            (look, self.pods.seen().count())
+        }
+
+        fn made(&mut self, path: &str) -> (bool, usize) {
+            create_dir(self.path(path)).unwrap();
+            self.noticed()
+        }
     }
 
     #[test]
     fn what_a_rule_names_is_noticed_when_it_comes_and_goes() {
-        let root = tempfile::tempdir().unwrap();
-        let root = root.path();
-        create_dir_all(root.join("pods/a")).unwrap();
-        create_dir_all(root.join("other")).unwrap();
-        let mut follower = Follower::new();
-        follow(&mut follower, root, "/pods/*/main");
-        assert!(!noticed(&follower));
-
-        create_dir(root.join("other/x")).unwrap();
-        assert!(!noticed(&follower), "nothing here is named");
-        create_dir(root.join("pods/a/main")).unwrap();
-        assert!(noticed(&follower));
-        remove_dir(root.join("pods/a/main")).unwrap();
-        assert!(noticed(&follower));
-        create_dir(root.join("pods/b")).unwrap();
-        assert!(noticed(&follower), "something named may come in it");
-        follow(&mut follower, root, "/pods/*/main");
-        create_dir(root.join("pods/b/main")).unwrap();
-        assert!(noticed(&follower));
+        let mut case = Case::new(&["/pods/*/main"], &[], &["pods/a", "other"]);
+        assert!(!case.noticed().0);
+        assert!(!case.made("other/x").0, "nothing here is named");
+        assert!(case.made("pods/a/main").0);
+        remove_dir(case.path("pods/a/main")).unwrap();
+        assert!(case.noticed().0);
+        assert!(case.made("pods/b").0, "something named may come in it");
+        case.follow();
+        assert!(case.made("pods/b/main").0);
     }
 
     #[test]
     fn any_depth_is_followed_to_any_depth() {
-        let root = tempfile::tempdir().unwrap();
-        let root = root.path();
-        create_dir_all(root.join("pods/a/b")).unwrap();
         for pattern in ["/pods/**", "/pods/**/main"] {
-            let mut follower = Follower::new();
-            follow(&mut follower, root, pattern);
-            create_dir(root.join("pods/a/b/main")).unwrap();
-            assert!(noticed(&follower), "{pattern}");
-            remove_dir(root.join("pods/a/b/main")).unwrap();
+            let mut case = Case::new(&[pattern], &[], &["pods/a/b"]);
+            assert!(case.made("pods/a/b/main").0, "{pattern}");
         }
+    }
+
+    #[test]
+    fn a_pod_is_seen_by_its_notice_alone() {
+        let pods = ["/kube/burstable/pod1", "/kube/pod2"];
+        let mut case = Case::new(&[], &pods, &["kube/burstable"]);
+        assert_eq!(case.made("kube/burstable/pod1"), (false, 1));
+        assert_eq!(case.made("kube/burstable/stranger"), (false, 1));
+        assert_eq!(case.made("kube/burstable/pod1/container"), (false, 1));
+        assert_eq!(case.made("kube/pod2"), (false, 2));
+        remove_dir(case.path("kube/pod2")).unwrap();
+        assert_eq!(case.noticed(), (false, 2));
+    }
+
+    #[test]
+    fn what_pods_are_to_be_in_is_looked_at_when_it_comes() {
+        let mut case = Case::new(&[], &["/kube/burstable/pod1"], &[]);
+        assert_eq!(case.made("kube"), (true, 0));
+        case.follow();
+        assert_eq!(case.made("kube/burstable"), (true, 0));
+        case.follow();
+        assert_eq!(case.made("kube/burstable/pod1"), (false, 1));
     }
 }

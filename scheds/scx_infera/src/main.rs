@@ -15,9 +15,11 @@ mod hangup;
 mod kernel;
 mod monitor;
 mod pace;
+mod pods;
 mod privileges;
 mod report;
 mod scheduler;
+mod source;
 mod stats;
 mod vitals;
 mod watch;
@@ -33,6 +35,7 @@ use log::{error, info, warn};
 use report::{Meter, SOCKET};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use simplelog::{ColorChoice, ConfigBuilder, LevelFilter, TermLogger, TerminalMode};
+use source::Source;
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -40,7 +43,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use watch::{Helper, Source, plan_for};
+use watch::{Helper, plan_for};
 
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 const SYS_CPUS: &str = "/sys/devices/system/cpu";
@@ -109,9 +112,11 @@ fn run(args: Args) -> Result<Status, Refusal> {
         file: args.config,
         rules: args.tiers,
         slice_us: args.slice_us,
+        assignment: args.assignment,
     };
     let refuse = |error: ConfigError| Refusal::new(Status::Config, error.to_string());
-    let config = source.read().map_err(refuse)?;
+    let wanted = source.read().map_err(refuse)?;
+    let config = wanted.effective();
     let name = args
         .policy
         .or_else(|| config.policy.clone())
@@ -132,6 +137,9 @@ fn run(args: Args) -> Result<Status, Refusal> {
         for rule in &config.rules {
             println!("  tier {}: cgroup {}", rule.tier, rule.pattern);
         }
+        for pod in &wanted.assignment.pods {
+            println!("  tier {}: pod {}", pod.tier, pod.cgroup);
+        }
         return Ok(Status::Done);
     }
     for check in kernel::check(Path::new("/"), is_root()) {
@@ -147,7 +155,7 @@ fn run(args: Args) -> Result<Status, Refusal> {
         hangup: hangup::wake().map_err(|error| internal(error.into()))?,
         orders: orders_in.clone(),
         source,
-        config: config.clone(),
+        wanted,
         root: CGROUP_ROOT.into(),
         cpus: SYS_CPUS.into(),
     };

@@ -154,7 +154,7 @@ impl<'cb> Scheduler<'cb> {
         bss.infera_fenced = u32::from(!plan.fence.is_empty());
     }
 
-    fn obey(&mut self) {
+    fn obey(&mut self, page: &Page) {
         loop {
             match self.orders.try_recv() {
                 Ok(Order::Reclassify) => {
@@ -167,6 +167,7 @@ impl<'cb> Scheduler<'cb> {
                     self.turn = Nanos(0);
                     self.write_tables(&config, &plan);
                 }
+                Ok(Order::InForce(generation)) => page.assigned(generation),
                 Ok(Order::Report(reply)) => {
                     // One slot for one answer, allocated by the reader: nothing to wait for here.
                     let _ = reply.try_send(self.counters());
@@ -295,7 +296,7 @@ impl<'cb> Scheduler<'cb> {
     /// Schedules until asked to stop or detached.
     pub fn run(&mut self, page: &Page) {
         while !self.bpf.exited() {
-            self.obey();
+            self.obey(page);
             let began = now();
             let calls = self.round(began);
             let took = now().since(began);

@@ -1,21 +1,23 @@
-//! The helper thread: follows the cgroup tree and the configuration file.
+//! The helper thread: follows the cgroup tree, the configuration and the assignment.
 //!
 //! It starts before the scheduler attaches, because afterwards the process cannot make
 //! threads. The overlay runs every thread of this process in the system tier without asking
 //! user space, so this one never waits for the loop it serves.
 
-use crate::cgroups::{Assignment, resolve};
+use crate::cgroups::{Assignment as Table, resolve, with_pods};
 use crate::follow::Follower;
+use crate::pods::Pods;
+use crate::source::{Source, Wanted};
 use crate::stats::Counters;
 use crossbeam::channel::{Receiver, Sender};
-use infera_plan::{Config, ConfigError, Plan, Topology, TopologyError};
+use infera_plan::{Assignment, Config, Plan, Topology, TopologyError};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use log::{error, info, warn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The cgroup tree is looked at no more often than this, however much comes and goes in it:
 /// half of the 100 ms in which a new cgroup must have its tier.
@@ -27,31 +29,8 @@ const REST: Timespec = Timespec {
     tv_nsec: 0,
 };
 
-/// Where the configuration comes from.
-#[derive(Clone, Debug, Default)]
-pub struct Source {
-    /// `--config`.
-    pub file: Option<PathBuf>,
-    /// `--tier`.
-    pub rules: Vec<String>,
-    /// `--slice-us`.
-    pub slice_us: Option<u64>,
-}
-
-impl Source {
-    /// Reads and validates everything.
-    pub fn read(&self) -> Result<Config, ConfigError> {
-        let mut config = match &self.file {
-            Some(path) => Config::read(path)?,
-            None => Config::default(),
-        };
-        config.add_arguments(&self.rules)?;
-        if let Some(us) = self.slice_us {
-            config.set_slice(infera_policy::Nanos::from_micros(us));
-        }
-        Ok(config)
-    }
-}
+/// Pods whose cgroups are gone are forgotten no sooner.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// What helpers ask of the loop.
 pub enum Order {
@@ -59,6 +38,8 @@ pub enum Order {
     Reclassify,
     /// A new configuration is in force.
     Configure(Box<(Config, Plan)>),
+    /// This generation of the assignment is in force, by the orders before.
+    InForce(u64),
     /// Send the counters back here.
     Report(Sender<Counters>),
 }
@@ -73,20 +54,26 @@ pub struct Helper {
     pub orders: Sender<Order>,
     /// Where the configuration comes from.
     pub source: Source,
-    /// The configuration in force.
-    pub config: Config,
+    /// What is in force.
+    pub wanted: Wanted,
     /// The cgroup mount.
     pub root: PathBuf,
     /// The CPU directory in sysfs.
     pub cpus: PathBuf,
 }
 
+/// Why the helper goes on.
+enum Woken {
+    /// There are notices of cgroups.
+    Notice,
+    /// Nothing came for long, or notices cannot be had.
+    Rest,
+    /// The configuration is to be read again.
+    Reload,
+}
+
 /// Writes the difference between two assignments into the overlay's table.
-pub fn apply(
-    map: &MapHandle,
-    old: &Assignment,
-    new: &Assignment,
-) -> Result<bool, libbpf_rs::Error> {
+pub fn apply(map: &MapHandle, old: &Table, new: &Table) -> Result<bool, libbpf_rs::Error> {
     let mut changed = false;
     for (id, tier) in new {
         if old.get(id) != Some(tier) {
@@ -113,53 +100,93 @@ impl Helper {
         };
         crate::privileges::drop_most();
         let mut follower = Follower::new();
-        let mut assignment = Assignment::new();
+        let mut assignment = Table::new();
+        let mut told_generation = 0;
+        let mut pods = Pods::new(&self.wanted.assignment.pods);
+        let mut looked = Instant::now();
+        let mut look = true;
+        let mut told = false;
+        // Of the rules alone.
+        let mut named = Table::new();
         loop {
-            follower.clear();
             // In this order: what comes after the look is noticed.
-            let told = follower.follow(&self.root, &self.config.rules);
-            let found = resolve(&self.root, &self.config.rules);
+            look |= follower.take(&self.root, &mut pods);
+            if look {
+                let rules = &self.wanted.config.rules;
+                told = follower.follow(&self.root, rules, &pods);
+                if looked.elapsed() < LOOK_AGAIN {
+                    pods.look(&self.root);
+                } else {
+                    pods.look_again(&self.root);
+                    looked = Instant::now();
+                }
+                named = resolve(&self.root, rules);
+            }
+            let found = with_pods(&named, &pods);
             match apply(&map, &assignment, &found) {
                 Ok(true) if self.orders.send(Order::Reclassify).is_err() => return,
                 Ok(_) => assignment = found,
                 Err(error) => error!("cgroup table: {error}"),
             }
+            let generation = self.wanted.assignment.generation;
+            if generation != told_generation {
+                let _ = self.orders.send(Order::InForce(generation));
+                told_generation = generation;
+            }
             std::thread::sleep(PERIOD);
             let rest = if told { REST } else { Timespec::default() };
-            if self.wait(&follower, &rest) {
-                self.reload();
-            }
+            look = match self.wait(&follower, &rest) {
+                Woken::Notice => false,
+                Woken::Rest => true,
+                Woken::Reload => {
+                    self.reload();
+                    pods = Pods::new(&self.wanted.assignment.pods);
+                    true
+                }
+            };
         }
     }
 
-    /// Waits for something to do, for as long as `rest`. Whether it is a configuration.
-    fn wait(&self, follower: &Follower, rest: &Timespec) -> bool {
+    /// Waits for something to do, for as long as `rest`.
+    fn wait(&self, follower: &Follower, rest: &Timespec) -> Woken {
         let hangup = self.hangup.as_fd();
         let notices = follower.notices().unwrap_or(hangup);
         let for_input = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
-        let _ = poll(&mut [for_input(hangup), for_input(notices)], Some(rest));
-        read(hangup, &mut [0; 8]).is_ok()
+        let ready = poll(&mut [for_input(hangup), for_input(notices)], Some(rest));
+        match read(hangup, &mut [0; 8]) {
+            Ok(_) => Woken::Reload,
+            Err(_) if ready.is_ok_and(|ready| ready > 0) => Woken::Notice,
+            Err(_) => Woken::Rest,
+        }
     }
 
     fn reload(&mut self) {
-        let config = match self.source.read() {
-            Ok(config) => config,
-            Err(error) => return warn!("configuration not changed: {error}"),
-        };
-        if config == self.config {
+        let wanted = self.source.read_again(&self.wanted);
+        if wanted == self.wanted {
             return info!("configuration read again: nothing changed");
         }
-        match plan_for(&self.cpus, &config) {
-            Ok(plan) => {
-                info!("configuration read again\n{plan}");
-                if config.policy != self.config.policy {
-                    warn!("the policy stays the one it was started with: start again to change it");
+        let (before, config) = (self.wanted.effective(), wanted.effective());
+        if config != before {
+            match plan_for(&self.cpus, &config) {
+                Ok(plan) => {
+                    info!("configuration read again\n{plan}");
+                    if config.policy != before.policy {
+                        warn!(
+                            "the policy stays the one it was started with: start again to change it"
+                        );
+                    }
+                    let _ = self.orders.send(Order::Configure(Box::new((config, plan))));
                 }
-                self.config = config.clone();
-                let _ = self.orders.send(Order::Configure(Box::new((config, plan))));
+                Err(error) => return warn!("configuration not changed: {error}"),
             }
-            Err(error) => warn!("configuration not changed: {error}"),
         }
+        if wanted.assignment != self.wanted.assignment {
+            let Assignment {
+                generation, pods, ..
+            } = &wanted.assignment;
+            info!("assignment {generation}: {} pods", pods.len());
+        }
+        self.wanted = wanted;
     }
 }
 

@@ -80,6 +80,9 @@ fn text(kernel: &str, status: Option<&Status>, note: Option<&str>, now: u64) -> 
     for (source, reason) in &status.safe_mode {
         let _ = writeln!(text, "safe mode  {source}: {reason}");
     }
+    if status.generation != 0 {
+        let _ = writeln!(text, "pods       assignment {}", status.generation);
+    }
     if status.policy_deposed {
         let _ = writeln!(
             text,
@@ -125,6 +128,7 @@ mod tests {
             since: 1000,
             pid: None,
             safe_mode: BTreeMap::from([("operator".into(), "p99 is bad".into())]),
+            generation: 7,
             policy_deposed: true,
             ejects: 2,
             history: vec![Event {
@@ -137,6 +141,7 @@ mod tests {
             "kernel     stock scheduler",
             "guard      safe mode for 60 s (0.1.0)",
             "safe mode  operator: p99 is bad",
+            "pods       assignment 7",
             "policy     deposed",
             "ejects     2",
             "2 min ago  attached",

@@ -7,6 +7,7 @@ for tier in $TIERS; do mkdir $CG/$tier; done
 cd /tmp
 
 fail() {
+	sleep 1
 	echo "FAILED at $(cut -d' ' -f1 /proc/uptime): $*"
 	tail -40 guard.log
 	dmesg | tail -30
@@ -43,6 +44,7 @@ check() {
 }
 
 : >infera.toml
+: >guard.log
 infera-guard -- scx_infera --policy $POLICY --config infera.toml $(for tier in $TIERS; do echo --tier $tier=/$tier; done) >guard.log 2>&1 &
 GUARD=$!
 n=0

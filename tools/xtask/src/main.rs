@@ -139,6 +139,9 @@ struct VmRun {
     /// nothing shorter can be measured. Without it, a round takes a tick of the kernel.
     #[arg(long, value_name = "US", requires = "exact", value_parser = clap::value_parser!(u32).range(10..))]
     turn_us: Option<u32>,
+    /// In an exact run, an instruction takes 2 to the power of N virtual nanoseconds.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=10))]
+    shift: u8,
     /// After how many seconds to stop the guest and exit with 124.
     #[arg(long, default_value_t = 300, value_name = "SECS")]
     timeout: u64,
@@ -221,6 +224,7 @@ fn vm_run(arguments: VmRun) -> Result<ExitCode> {
         exact: arguments.exact,
         seed: arguments.seed,
         turn_us: arguments.turn_us,
+        shift: arguments.shift,
         timeout: Duration::from_secs(arguments.timeout),
         append: arguments.append,
         programs: arguments.bin,

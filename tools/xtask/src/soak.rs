@@ -37,6 +37,10 @@ pub struct SoakArgs {
     /// The policy.
     #[arg(long, default_value = "weighted")]
     policy: String,
+    /// An instruction takes 2 to the power of N virtual nanoseconds. A machine that is 8 times
+    /// slower is harder on the scheduler, and its hour takes a quarter of an hour.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=6))]
+    shift: u8,
     /// Prints the script of the first run and does not run it.
     #[arg(long)]
     print: bool,
@@ -54,8 +58,8 @@ pub fn main(args: &SoakArgs) -> Result<()> {
     build_guest_programs()?;
     for seed in args.seed..args.seed + args.seeds {
         println!(
-            "seed {seed}, {} virtual hours on {}; again with: cargo xtask soak --hours {} --seed {seed} --kernel {} --policy {}",
-            args.hours, args.kernel, args.hours, args.kernel, args.policy
+            "seed {seed}, {} virtual hours on {}; again with: cargo xtask soak --hours {} --seed {seed} --kernel {} --policy {} --shift {}",
+            args.hours, args.kernel, args.hours, args.kernel, args.policy, args.shift
         );
         run(args, seed)?;
     }
@@ -67,6 +71,7 @@ fn run(args: &SoakArgs, seed: u64) -> Result<()> {
         kernel: args.kernel.clone(),
         exact: true,
         seed,
+        shift: args.shift,
         // Four CPUs that are busy take some two seconds for a virtual one.
         timeout: Duration::from_secs_f64(args.hours * 3600.0 * 6.0 + 300.0),
         script: script(args, seed),
@@ -205,6 +210,7 @@ mod tests {
             seeds: 1,
             kernel: String::new(),
             policy: "weighted".into(),
+            shift: 3,
             print: false,
         }
     }

@@ -3,6 +3,7 @@
 
 use crate::command::run;
 use crate::deny;
+use crate::faults;
 use crate::kernel::{self, Kernel};
 use crate::kernel_fetch;
 use crate::setup;
@@ -38,6 +39,7 @@ const GUEST_TESTS: &[GuestTest] = guest_tests![
     five_cgroups_are_five_tiers,
     children_and_moved_threads_change_tier,
     a_critical_wakeup_preempts_background,
+    affinity_outside_the_own_cpus_still_runs,
     background_stays_off_a_wanted_fence,
     background_keeps_its_share_under_critical,
     sigint_under_load_gives_the_node_back,
@@ -47,6 +49,7 @@ const GUEST_TESTS: &[GuestTest] = guest_tests![
     the_charts_capabilities_suffice,
     refusals_name_the_reason,
     sighup_changes_tiers_in_place,
+    an_assignment_moves_pods_in_place,
     monitor_shows_the_tiers,
 ];
 
@@ -110,7 +113,11 @@ pub fn main(args: &TestArgs) -> Result<()> {
         ])?;
     }
     build_guest_programs()?;
-    guest_tests(args, &release)
+    guest_tests(args, &release)?;
+    match args.filter {
+        None => faults::fast(&args.kernel),
+        Some(_) => Ok(()),
+    }
 }
 
 fn guest_tests(args: &TestArgs, release: &str) -> Result<()> {

@@ -66,6 +66,9 @@ pub struct VmOptions {
     pub seed: u64,
     /// In an exact run, all CPUs together take a turn in at most so many virtual microseconds.
     pub turn_us: Option<u32>,
+    /// In an exact run, an instruction takes 2 to the power of this virtual nanoseconds: a
+    /// slower machine, whose hours pass faster here.
+    pub shift: u8,
     /// After how long on the host's clock the guest is cut off.
     pub timeout: Duration,
     /// More of the kernel's command line.
@@ -88,6 +91,7 @@ impl Default for VmOptions {
             exact: false,
             seed: 1,
             turn_us: None,
+            shift: 0,
             timeout: Duration::from_secs(300),
             append: String::new(),
             programs: Vec::new(),
@@ -267,7 +271,8 @@ fn qemu(options: &VmOptions, accelerator: Accelerator, kernel: &Kernel) -> Comma
     let mut line = "console=ttyS0 panic=-1 quiet loglevel=4".to_owned();
     if options.exact {
         command.args(["-accel", "tcg,thread=single"]);
-        command.args(["-icount", "shift=0,sleep=off"]);
+        command.arg("-icount");
+        command.arg(format!("shift={},sleep=off", options.shift));
         if let Some(us) = options.turn_us {
             // QEMU's CPUs take turns from one timer of its virtual clock to the next. This one
             // comes from a network that has nobody in it: the guest sees nothing of it.
