@@ -51,10 +51,8 @@ spec:
       nodeSelector:
         {{- include "infera.strings" . | nindent 8 }}
       {{- end }}
-      {{- with .affinity }}
       affinity:
-        {{- . | nindent 8 }}
-      {{- end }}
+        {{- .affinity | nindent 8 }}
       {{- with $agent.tolerations }}
       tolerations:
         {{- toYaml . | nindent 8 }}

@@ -16,12 +16,16 @@
 {{- default (printf "%s-agent" (include "infera.fullname" .)) .Values.serviceAccount.name -}}
 {{- end -}}
 
+{{/* What all pods of the release have. */}}
+{{- define "infera.anySelector" -}}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
 {{/* What selects an agent's pods: never a version, selectors cannot be changed.
      Takes (list ROOT COMPONENT). */}}
 {{- define "infera.selector" -}}
-{{- $root := index . 0 -}}
-app.kubernetes.io/name: {{ default $root.Chart.Name $root.Values.nameOverride | trunc 63 | trimSuffix "-" }}
-app.kubernetes.io/instance: {{ $root.Release.Name }}
+{{ include "infera.anySelector" (index . 0) }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
@@ -62,17 +66,22 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- end -}}
 {{- end -}}
 
-{{/* Where the main agents run: everywhere but on canary nodes. A node is a canary when it has all
-     labels of the selector, so it is none when it lacks one: not (a and b) is (not a) or (not b),
-     and terms are alternatives. Each is combined with each term of the user's. */}}
-{{- define "infera.mainAffinity" -}}
-{{- $affinity := deepCopy .Values.agent.affinity -}}
-{{- if .Values.agent.canary.enabled -}}
+{{/* Where agents run: where the user says, main ones everywhere but on canary nodes, and never two
+     at once. Takes (list ROOT MAIN).
+     A node is a canary when it has all labels of the selector, so it is none when it lacks one:
+     not (a and b) is (not a) or (not b), and terms are alternatives. Each is combined with each
+     term of the user's.
+     When a node changes sides, the new agent's pod waits until the old one is gone. */}}
+{{- define "infera.affinity" -}}
+{{- $root := index . 0 -}}
+{{- $canary := $root.Values.agent.canary -}}
+{{- $affinity := deepCopy $root.Values.agent.affinity -}}
+{{- if and (index . 1) $canary.enabled -}}
 {{- $node := get $affinity "nodeAffinity" | default dict -}}
 {{- $required := get $node "requiredDuringSchedulingIgnoredDuringExecution" | default dict -}}
 {{- $terms := list -}}
 {{- range $term := get $required "nodeSelectorTerms" | default (list dict) -}}
-{{- range $key, $value := $.Values.agent.canary.nodeSelector -}}
+{{- range $key, $value := $canary.nodeSelector -}}
 {{- $lacks := dict "key" $key "operator" "NotIn" "values" (list (include "infera.string" $value)) -}}
 {{- $combined := deepCopy $term -}}
 {{- $_ := set $combined "matchExpressions" (append (get $term "matchExpressions" | default list) $lacks) -}}
@@ -82,9 +91,18 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- $_ := set $node "requiredDuringSchedulingIgnoredDuringExecution" (dict "nodeSelectorTerms" $terms) -}}
 {{- $_ := set $affinity "nodeAffinity" $node -}}
 {{- end -}}
-{{- if $affinity -}}
-{{- toYaml $affinity -}}
-{{- end -}}
+{{- with $affinity }}{{ toYaml . }}
+{{ end -}}
+podAntiAffinity:
+  requiredDuringSchedulingIgnoredDuringExecution:
+    - topologyKey: kubernetes.io/hostname
+      labelSelector:
+        matchLabels:
+          {{- include "infera.anySelector" $root | nindent 10 }}
+        matchExpressions:
+          - key: app.kubernetes.io/component
+            operator: In
+            values: [agent, agent-canary]
 {{- end -}}
 
 {{/* infera.toml. */}}

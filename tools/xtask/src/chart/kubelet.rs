@@ -1,4 +1,4 @@
-//! Kubelets without containers: pods are bound, run in name only, and go when they are deleted.
+//! Kubelets without containers: pods run in name only, and go when they are deleted.
 
 use std::{
     collections::BTreeMap,
@@ -7,10 +7,10 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::k8s::cluster::Cluster;
@@ -18,8 +18,14 @@ use crate::k8s::cluster::Cluster;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(300);
 
+/// How long a program takes to end.
+const ENDING: Duration = Duration::from_secs(1);
+
 /// An image whose tag has this in it cannot be pulled.
 const MISSING: &str = "missing";
+
+/// The beginning of a complaint that no order of things excuses.
+const CROWDED: &str = "two agents on one node";
 
 /// What a pod's program would do, done for it.
 pub trait Programs: Send {
@@ -57,7 +63,6 @@ pub struct Pod {
     /// Whether it says that it is ready.
     pub ready: bool,
     phase: String,
-    wanted_node: Option<String>,
     to_the_end: bool,
 }
 
@@ -67,8 +72,6 @@ impl Pod {
         let spec = &object["spec"];
         let container = &spec["containers"][0];
         let text = |value: &Value| value.as_str().map(str::to_owned);
-        let terms = &spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-            ["nodeSelectorTerms"];
         let conditions = object["status"]["conditions"].as_array();
         Some(Pod {
             name: text(&meta["name"])?,
@@ -89,8 +92,6 @@ impl Pod {
                     .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
             }),
             phase: text(&object["status"]["phase"]).unwrap_or_default(),
-            // How the DaemonSet controller says for which node it made a pod.
-            wanted_node: text(&terms[0]["matchFields"][0]["values"][0]),
             to_the_end: spec["restartPolicy"] == "Never",
         })
     }
@@ -126,6 +127,7 @@ impl Kubelets {
                 cluster,
                 programs,
                 running: BTreeMap::new(),
+                ending: BTreeMap::new(),
             };
             while !stopped.load(Ordering::Relaxed) {
                 if let Err(error) = work.look()
@@ -141,6 +143,13 @@ impl Kubelets {
             complaints,
             thread: Some(thread),
         }
+    }
+
+    /// Fails if a node ever had two agents at once.
+    pub fn never_crowded(&self) -> Result<()> {
+        let said = self.complaints();
+        ensure!(!said.contains(CROWDED), "{said}");
+        Ok(())
     }
 
     /// What did not work, to be shown when something else fails.
@@ -164,6 +173,8 @@ struct Work<P> {
     programs: P,
     /// Agents, by their pods' uid.
     running: BTreeMap<String, Pod>,
+    /// Since when pods are asked to end.
+    ending: BTreeMap<String, Instant>,
 }
 
 impl<P: Programs> Work<P> {
@@ -180,17 +191,40 @@ impl<P: Programs> Work<P> {
                 self.programs.stop(&pod)?;
             }
         }
+        let mut outcome = Ok(());
         for pod in pods {
-            self.one(pod)?;
+            let done = self.alone(&pod).and_then(|()| self.one(pod));
+            outcome = outcome.and(done);
         }
-        Ok(())
+        outcome
+    }
+
+    /// Two agents on one node would both load a scheduler.
+    fn alone(&self, pod: &Pod) -> Result<()> {
+        let agents = ["agent", "agent-canary"];
+        let other = self
+            .running
+            .values()
+            .find(|other| other.uid != pod.uid && pod.node.is_some() && other.node == pod.node);
+        match other {
+            Some(other) if agents.contains(&pod.component.as_str()) => {
+                bail!("{CROWDED}: {} beside {}", pod.name, other.name)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn one(&mut self, pod: Pod) -> Result<()> {
         if pod.node.is_none() {
-            return if pod.deleted { Ok(()) } else { self.bind(&pod) };
-        }
-        if pod.deleted {
+            // The scheduler's.
+        } else if pod.deleted {
+            let since = *self
+                .ending
+                .entry(pod.uid.clone())
+                .or_insert_with(Instant::now);
+            if self.running.contains_key(&pod.uid) && since.elapsed() < ENDING {
+                return Ok(());
+            }
             if let Some(pod) = self.running.remove(&pod.uid) {
                 self.programs.stop(&pod)?;
             }
@@ -215,21 +249,6 @@ impl<P: Programs> Work<P> {
             self.status(&pod, "Running", true, &json!({"running": {}}))?;
         }
         Ok(())
-    }
-
-    fn bind(&self, pod: &Pod) -> Result<()> {
-        let node = pod.wanted_node.as_deref().unwrap_or("node-1");
-        let binding = json!({
-            "apiVersion": "v1", "kind": "Binding", "metadata": {"name": pod.name},
-            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
-        });
-        let path = format!(
-            "/api/v1/namespaces/{}/pods/{}/binding",
-            pod.namespace, pod.name
-        );
-        let arguments = ["create", "--raw", &path, "-f", "-"];
-        let output = self.cluster.try_kubectl(&arguments, &binding.to_string())?;
-        output.ok("binding a pod").map(drop)
     }
 
     fn status(&self, pod: &Pod, phase: &str, ready: bool, state: &Value) -> Result<()> {

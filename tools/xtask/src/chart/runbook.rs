@@ -14,6 +14,7 @@ use super::{
     steps::{Agents, Operator, annotations, expect_agents, keys},
 };
 use crate::{
+    cache,
     k8s::{cluster::Cluster, process::wait_for},
     workspace,
 };
@@ -56,12 +57,17 @@ fn perform(helm: &Helm, page: &[String]) -> Result<()> {
     let cluster = Arc::new(Cluster::start()?);
     cluster.create_nodes(NODES)?;
     let kubelets = Kubelets::start(cluster.clone(), StandIn(cluster.clone()));
-    let outcome = steps(&cluster, helm, page);
+    let outcome = steps(&cluster, helm, page).and_then(|()| kubelets.never_crowded());
     if outcome.is_err() {
-        let kept = cluster.directory().display();
         eprintln!("{}--- kubelets:\n{}", cluster.logs(), kubelets.complaints());
         let pods = cluster.kubectl(&["get", "pods,jobs,daemonsets", "-A", "-o", "wide"]);
-        eprintln!("{}(was in {kept})", pods.unwrap_or_default());
+        let place = cache::dir("logs")?.join(format!("runbook-{}", helm.name));
+        cluster.keep_logs(&place)?;
+        eprintln!(
+            "{}all logs are in {}",
+            pods.unwrap_or_default(),
+            place.display()
+        );
     }
     outcome
 }
@@ -132,6 +138,19 @@ fn steps(cluster: &Arc<Cluster>, helm: &Helm, page: &[String]) -> Result<()> {
     expect(everywhere(OLD))?;
     operator.types(leave)?;
     safe_mode(cluster, false)?;
+
+    // A canary by two labels: a node with one of them is none.
+    cluster.kubectl(&["label", "node", "node-2", "node-3", "pool=web"])?;
+    operator.types(&format!(
+        "{canary} --set agent.canary.nodeSelector.pool=web"
+    ))?;
+    let mut agents = everywhere(OLD);
+    agents.insert("node-2".to_owned(), format!("agent-canary {NEW}"));
+    expect(agents)?;
+    // A node changes sides with its labels.
+    cluster.kubectl(&["label", "node", "node-2", "pool-"])?;
+    expect(everywhere(OLD))?;
+    operator.types(rollback)?;
 
     // The agent's rights.
     operator.types(

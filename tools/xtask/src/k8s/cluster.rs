@@ -1,4 +1,4 @@
-//! etcd, an API server and the controllers on loopback, without nodes.
+//! etcd, an API server, the controllers and the scheduler on loopback, without nodes.
 
 use std::{
     fs,
@@ -41,10 +41,11 @@ pub struct Cluster {
 impl Cluster {
     /// Starts one and waits until it answers.
     pub fn start() -> Result<Cluster> {
-        let [etcd, apiserver, controllers, kubectl] = [
+        let [etcd, apiserver, controllers, scheduler, kubectl] = [
             Program::Etcd,
             Program::Apiserver,
             Program::ControllerManager,
+            Program::Scheduler,
             Program::Kubectl,
         ]
         .map(fetch::get);
@@ -103,7 +104,14 @@ impl Cluster {
                 .args(["--leader-elect=false", "--secure-port=0"]),
             cluster.directory(),
         )?;
-        cluster.daemons.push(controllers);
+        let scheduler = Daemon::start(
+            "kube-scheduler",
+            Command::new(scheduler?)
+                .arg(flag("--kubeconfig", &cluster.kubeconfig()))
+                .args(["--leader-elect=false", "--secure-port=0"]),
+            cluster.directory(),
+        )?;
+        cluster.daemons.extend([controllers, scheduler]);
         Ok(cluster)
     }
 
@@ -198,6 +206,21 @@ impl Cluster {
                     "conditions": [{"type": "Ready", "status": "True", "reason": "Test",
                         "message": "", "lastHeartbeatTime": null, "lastTransitionTime": null}]},
             }))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the logs in another directory.
+    pub fn keep_logs(&self, place: &Path) -> Result<()> {
+        fs::create_dir_all(place)?;
+        for entry in fs::read_dir(self.directory())? {
+            let path = entry?.path();
+            if let (true, Some(name)) = (
+                path.extension().is_some_and(|e| e == "log"),
+                path.file_name(),
+            ) {
+                fs::copy(&path, place.join(name))?;
+            }
         }
         Ok(())
     }

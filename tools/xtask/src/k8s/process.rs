@@ -111,11 +111,15 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it; what it says goes to a file in `directory`.
-    pub fn start(name: &str, command: &mut Command, directory: &Path) -> Result<Daemon> {
+    /// Starts it; what it says goes to a file in `directory`. It ends with this program, too,
+    /// when that is killed.
+    pub fn start(name: &str, command: &Command, directory: &Path) -> Result<Daemon> {
         let log = directory.join(format!("{name}.log"));
         let file = File::create(&log)?;
-        let child = command
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(command.get_program())
+            .args(command.get_args())
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)

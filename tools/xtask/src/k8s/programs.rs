@@ -20,6 +20,8 @@ pub enum Program {
     Apiserver,
     /// Creates a `DaemonSet`'s pods, among much else.
     ControllerManager,
+    /// Decides which node a pod goes to, and when.
+    Scheduler,
     /// The command line.
     Kubectl,
     /// Installs charts.
@@ -47,10 +49,11 @@ pub enum Source {
 
 impl Program {
     /// All of them.
-    pub const ALL: [Program; 7] = [
+    pub const ALL: [Program; 8] = [
         Program::Etcd,
         Program::Apiserver,
         Program::ControllerManager,
+        Program::Scheduler,
         Program::Kubectl,
         Program::Helm3,
         Program::Helm4,
@@ -63,6 +66,7 @@ impl Program {
             Program::Etcd => "etcd",
             Program::Apiserver => "kube-apiserver",
             Program::ControllerManager => "kube-controller-manager",
+            Program::Scheduler => "kube-scheduler",
             Program::Kubectl => "kubectl",
             Program::Helm3 => "helm3",
             Program::Helm4 => "helm4",
@@ -88,9 +92,10 @@ impl Program {
             variables,
         };
         match self {
-            Program::Apiserver | Program::ControllerManager | Program::Kubectl => {
-                Source::Kubernetes
-            }
+            Program::Apiserver
+            | Program::ControllerManager
+            | Program::Scheduler
+            | Program::Kubectl => Source::Kubernetes,
             Program::Etcd => module("go.etcd.io/etcd/server/v3", ETCD, &[]),
             Program::Helm3 => module(
                 "helm.sh/helm/v3/cmd/helm",
