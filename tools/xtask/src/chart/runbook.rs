@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     cache,
-    k8s::{cluster::Cluster, process::wait_for},
+    k8s::{cluster::Cluster, definitions, process::wait_for},
     workspace,
 };
 
@@ -156,6 +156,7 @@ fn steps(cluster: &Arc<Cluster>, helm: &Helm, page: &[String]) -> Result<()> {
     operator.types(
         "helm upgrade infera deploy/helm/infera --reuse-values --set admissionPolicy.enabled=true",
     )?;
+    expect(everywhere(OLD))?;
     rights(cluster)?;
 
     // An image that is not there: the rollout stops at one node.
@@ -223,25 +224,34 @@ fn priority_classes(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// The API server's own opinion of every golden manifest, hooks included.
+/// The API server's own opinion of every golden manifest, hooks and monitors included.
 fn golden_manifests(cluster: &Cluster) -> Result<()> {
+    for definition in definitions::get()? {
+        let file = definition.display().to_string();
+        cluster.kubectl(&["apply", "--server-side", "-f", &file])?;
+        cluster.kubectl(&[
+            "wait",
+            "--for=condition=Established",
+            "--timeout=30s",
+            "-f",
+            &file,
+        ])?;
+    }
     for case in golden::cases()? {
         let path = workspace().join(format!("deploy/helm/golden/{}.yaml", case.name));
         let text = std::fs::read_to_string(path)?;
         let ours: Vec<&str> = text
             .split("\n---\n")
-            .filter(|object| !object.contains("monitoring.coreos.com/"))
             // Installed, and cannot be changed.
             .filter(|object| !object.contains("\nkind: PriorityClass\n"))
             .collect();
-        let arguments = [
+        let dry = [
             "apply",
             "--dry-run=server",
             "--server-side",
             "--force-conflicts",
-            "-f",
-            "-",
         ];
+        let arguments = [&dry[..], &["--validate=strict", "-f", "-"]].concat();
         let output = cluster.try_kubectl(&arguments, &ours.join("\n---\n"))?;
         output.ok(&format!("a server's dry run of golden/{}.yaml", case.name))?;
     }

@@ -172,11 +172,11 @@ impl Cluster {
 
     /// What kubectl answers as somebody with this token.
     pub fn kubectl_as(&self, token: &str, arguments: &[&str]) -> Result<Output> {
-        // The API server's own answer, whatever the administrator's configuration allows.
-        let config = self.directory().join("kubeconfig-other");
-        fs::write(&config, self.config_for(token).to_string())?;
+        // One each: several may ask at once.
+        let config = tempfile::NamedTempFile::new_in(self.directory())?;
+        fs::write(config.path(), self.config_for(token).to_string())?;
         let mut kubectl = self.kubectl_command();
-        kubectl.env("KUBECONFIG", &config).args(arguments);
+        kubectl.env("KUBECONFIG", config.path()).args(arguments);
         output_within(&mut kubectl, "", REQUEST)
     }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 use super::programs::{KUBERNETES, Program, Source};
 use crate::{cache, command, image};
@@ -38,6 +39,15 @@ pub fn build(program: Program, place: &Path) -> Result<()> {
         } => module(package, &version, variables, scratch.path())?,
     };
     fs::rename(&built, place).with_context(|| format!("cannot write {}", place.display()))
+}
+
+/// A module's source, without what it depends on: `go mod download` says where it is.
+pub fn download(module: &str, version: &str) -> Result<Value> {
+    let scratch = tempfile::tempdir()?;
+    let module = format!("{module}@v{version}");
+    let mut command = go(scratch.path());
+    let described = command::output(command.args(["mod", "download", "-json", &module]))?;
+    Ok(serde_json::from_str(&described)?)
 }
 
 /// A `go` that builds programs without C, on two CPUs.
@@ -74,13 +84,7 @@ fn module(package: &str, version: &str, variables: &[&str], scratch: &Path) -> R
 /// `k8s.io/kubernetes` replaces its libraries by folders of its own, which a module that depends
 /// on it does not see: a module of ours replaces them by their releases.
 fn kubernetes(program: Program, scratch: &Path) -> Result<PathBuf> {
-    let described = command::output(go(scratch).args([
-        "mod",
-        "download",
-        "-json",
-        &format!("k8s.io/kubernetes@v{KUBERNETES}"),
-    ]))?;
-    let described: serde_json::Value = serde_json::from_str(&described)?;
+    let described = download("k8s.io/kubernetes", KUBERNETES)?;
     let theirs = described["GoMod"]
         .as_str()
         .context("go does not say where the module's go.mod is")?;

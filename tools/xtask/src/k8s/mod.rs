@@ -1,6 +1,7 @@
 //! A real Kubernetes API server and the tools around it, for tests.
 
 pub mod cluster;
+pub mod definitions;
 pub mod fetch;
 mod go;
 mod packages;

@@ -11,6 +11,9 @@ pub const HELM_4: &str = "4.3.1";
 /// As a Go module; Debian's package is taken first.
 pub const PROMETHEUS: &str = "0.316.0";
 
+/// What defines monitors and rules in a cluster.
+pub const PROMETHEUS_OPERATOR: &str = "0.85.0";
+
 /// A program that tests run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
