@@ -1,0 +1,66 @@
+//! The command line, parsed and nothing more.
+
+use clap::{Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// From Kubernetes pods to tiers in the kernel's scheduler, and the node's signals.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "infera-agent", version)]
+pub struct Args {
+    /// This node's name in Kubernetes.
+    #[arg(long, env = "NODE_NAME", value_name = "NAME", default_value = "")]
+    pub node_name: String,
+    /// Configuration file (TOML), the scheduler's and the agent's: [priority_mapping].
+    #[arg(long, value_name = "FILE", default_value = "/etc/infera/infera.toml")]
+    pub config: PathBuf,
+    /// Where to serve /metrics, /observe, /healthz and /readyz.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9100")]
+    pub listen: SocketAddr,
+    /// Changes are gathered for so long before the scheduler hears of them.
+    #[arg(long, value_name = "MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    pub debounce_ms: u64,
+    /// What annotation keys begin with.
+    #[arg(long, value_name = "DOMAIN", default_value = "infera.io")]
+    pub prefix: String,
+    /// Starts no scheduler: one is started otherwise, or none is wanted.
+    #[arg(long)]
+    pub no_scheduler: bool,
+    /// Sets the node condition InferaReady, too.
+    #[arg(long)]
+    pub node_condition: bool,
+    /// Where the guard listens and the assignment is written.
+    #[arg(long, value_name = "DIR", default_value = "/run/infera")]
+    pub run_dir: PathBuf,
+    /// The cgroup mount.
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/cgroup")]
+    pub cgroup_root: PathBuf,
+    /// The scheduler's statistics socket.
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/var/run/scx/root/stats",
+        hide = true
+    )]
+    pub stats_socket: PathBuf,
+    /// The guard's program.
+    #[arg(long, value_name = "FILE", default_value = "infera-guard", hide = true)]
+    pub guard: PathBuf,
+    /// The scheduler's program.
+    #[arg(long, value_name = "FILE", default_value = "scx_infera", hide = true)]
+    pub scheduler: PathBuf,
+    /// Something else than running.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What else it does.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Removes what the agent wrote to nodes: annotations and the condition.
+    Cleanup {
+        /// Of every node, not of this one alone.
+        #[arg(long)]
+        all_nodes: bool,
+    },
+}
