@@ -71,6 +71,9 @@ spec:
             - --listen=0.0.0.0:{{ int64 $root.Values.metrics.port }}
             - --debounce-ms={{ int64 $agent.debounceMs }}
             - --prefix={{ $root.Values.prefix }}
+            {{- if $root.Values.rbac.status }}
+            - --node-condition
+            {{- end }}
             {{- if not $agent.scheduler }}
             - --no-scheduler
             {{- end }}

@@ -31,6 +31,8 @@ const CROWDED: &str = "two agents on one node";
 pub trait Programs: Send {
     /// An agent begins on its node.
     fn start(&mut self, pod: &Pod) -> Result<()>;
+    /// Whether it is ready.
+    fn ready(&mut self, pod: &Pod) -> Result<bool>;
     /// An agent is gone from its node.
     fn stop(&mut self, pod: &Pod) -> Result<()>;
     /// A job's program runs to its end.
@@ -118,7 +120,7 @@ pub struct Kubelets {
 
 impl Kubelets {
     /// Starts them.
-    pub fn start(cluster: Arc<Cluster>, programs: impl Programs + 'static) -> Kubelets {
+    pub fn start(cluster: Arc<Cluster>, programs: Box<dyn Programs>) -> Kubelets {
         let stop = Arc::new(AtomicBool::new(false));
         let complaints = Arc::new(Mutex::new(Vec::new()));
         let (stopped, said) = (stop.clone(), complaints.clone());
@@ -168,16 +170,16 @@ impl Drop for Kubelets {
     }
 }
 
-struct Work<P> {
+struct Work {
     cluster: Arc<Cluster>,
-    programs: P,
+    programs: Box<dyn Programs>,
     /// Agents, by their pods' uid.
     running: BTreeMap<String, Pod>,
     /// Since when pods are asked to end.
     ending: BTreeMap<String, Instant>,
 }
 
-impl<P: Programs> Work<P> {
+impl Work {
     fn look(&mut self) -> Result<()> {
         let pods = pods(&self.cluster)?;
         let gone: Vec<String> = self
@@ -232,7 +234,9 @@ impl<P: Programs> Work<P> {
             let now = ["--grace-period=0", "--force", "--wait=false"];
             self.cluster.kubectl(&[&arguments[..], &now].concat())?;
         } else if pod.phase != "Pending" {
-            // It runs, or has run.
+            if self.running.contains_key(&pod.uid) && !pod.ready && self.programs.ready(&pod)? {
+                self.status(&pod, "Running", true, &json!({"running": {}}))?;
+            }
         } else if pod.tag().contains(MISSING) {
             let waiting = json!({"waiting": {"reason": "ErrImagePull", "message": "not found"}});
             self.status(&pod, "Pending", false, &waiting)?;
@@ -246,7 +250,8 @@ impl<P: Programs> Work<P> {
         } else {
             self.programs.start(&pod)?;
             self.running.insert(pod.uid.clone(), pod.clone());
-            self.status(&pod, "Running", true, &json!({"running": {}}))?;
+            let ready = self.programs.ready(&pod)?;
+            self.status(&pod, "Running", ready, &json!({"running": {}}))?;
         }
         Ok(())
     }

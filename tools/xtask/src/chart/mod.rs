@@ -3,9 +3,11 @@
 mod alerts;
 pub mod check;
 mod golden;
+mod guard;
 mod helm;
 mod kubelet;
 mod page;
+mod programs;
 mod refusals;
 pub mod runbook;
 mod schemas;

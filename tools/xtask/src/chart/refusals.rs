@@ -51,7 +51,7 @@ const REFUSED: &[(&[&str], &str)] = &[
         &["--set-string", "fullnameOverride=In_fera"],
         "fullnameOverride",
     ),
-    (&["--set", "agent.debounceMs=-1"], "debounceMs"),
+    (&["--set", "agent.debounceMs=5"], "debounceMs"),
     (
         &["--set", "priorityClasses.preemptionPolicy=Always"],
         "preemptionPolicy",

@@ -1,7 +1,11 @@
 //! `cargo xtask chart runbook`: the operations page's commands, in their order, with real helm and
 //! kubectl, against a real API server and its controllers.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, bail, ensure};
 use clap::Args;
@@ -9,8 +13,9 @@ use clap::Args;
 use super::{
     golden,
     helm::Helm,
-    kubelet::{Kubelets, Pod, Programs},
+    kubelet::{Kubelets, Programs},
     page,
+    programs::{Guards, RealAgents, StandIn, token},
     steps::{Agents, Operator, annotations, expect_agents, keys},
 };
 use crate::{
@@ -23,7 +28,8 @@ const NODES: usize = 5;
 const CANARIES: [&str; 2] = ["node-1", "node-2"];
 const OLD: &str = "0.1.0";
 const NEW: &str = "0.2.0";
-const PREFIX: &str = "infera.io/";
+/// What keys of ours begin with.
+pub const PREFIX: &str = "infera.io/";
 
 /// What to do.
 #[derive(Args)]
@@ -31,6 +37,10 @@ pub struct RunbookArgs {
     /// Only with this helm: helm3 or helm4.
     #[arg(long)]
     helm: Option<String>,
+    /// An infera-agent to run on the nodes, each beside a guard in name only. Without it, kubectl
+    /// writes what an agent would.
+    #[arg(long, value_name = "FILE")]
+    agent: Option<PathBuf>,
 }
 
 /// Performs it with each helm.
@@ -44,7 +54,7 @@ pub fn main(arguments: &RunbookArgs) -> Result<()> {
             .as_deref()
             .is_none_or(|only| only == helm.name)
         {
-            perform(&helm, &page)?;
+            perform(&helm, &page, arguments.agent.as_deref())?;
             performed = true;
         }
     }
@@ -52,12 +62,23 @@ pub fn main(arguments: &RunbookArgs) -> Result<()> {
     Ok(())
 }
 
-fn perform(helm: &Helm, page: &[String]) -> Result<()> {
+fn perform(helm: &Helm, page: &[String], agent: Option<&Path>) -> Result<()> {
     eprintln!("==> the runbook, with {}", helm.name);
     let cluster = Arc::new(Cluster::start()?);
     cluster.create_nodes(NODES)?;
-    let kubelets = Kubelets::start(cluster.clone(), StandIn(cluster.clone()));
-    let outcome = steps(&cluster, helm, page).and_then(|()| kubelets.never_crowded());
+    let guards = agent.map(|_| Guards::default());
+    let programs: Box<dyn Programs> = match (agent, &guards) {
+        (Some(agent), Some(guards)) => {
+            Box::new(RealAgents::new(cluster.clone(), agent, guards.clone())?)
+        }
+        _ => {
+            eprintln!("note  no agents: kubectl writes what they would (--agent FILE)");
+            Box::new(StandIn(cluster.clone()))
+        }
+    };
+    let kubelets = Kubelets::start(cluster.clone(), programs);
+    let outcome =
+        steps(&cluster, guards.as_ref(), helm, page).and_then(|()| kubelets.never_crowded());
     if outcome.is_err() {
         eprintln!("{}--- kubelets:\n{}", cluster.logs(), kubelets.complaints());
         let pods = cluster.kubectl(&["get", "pods,jobs,daemonsets", "-A", "-o", "wide"]);
@@ -72,7 +93,12 @@ fn perform(helm: &Helm, page: &[String]) -> Result<()> {
     outcome
 }
 
-fn steps(cluster: &Arc<Cluster>, helm: &Helm, page: &[String]) -> Result<()> {
+fn steps(
+    cluster: &Arc<Cluster>,
+    guards: Option<&Guards>,
+    helm: &Helm,
+    page: &[String],
+) -> Result<()> {
     let variables = vec![
         ("NEW_TAG", NEW.to_owned()),
         ("CANARY_NODES", CANARIES.join(" ")),
@@ -112,14 +138,14 @@ fn steps(cluster: &Arc<Cluster>, helm: &Helm, page: &[String]) -> Result<()> {
     operator.types(canary)?;
     expect(on_canaries(NEW))?;
     operator.types(enter)?;
-    safe_mode(cluster, true)?;
+    safe_mode(cluster, guards, true)?;
     // Nothing of the software has moved yet.
     expect(on_canaries(NEW))?;
     operator.types(rollback)?;
     expect(everywhere(OLD))?;
-    safe_mode(cluster, true)?;
+    safe_mode(cluster, guards, true)?;
     operator.types(leave)?;
-    safe_mode(cluster, false)?;
+    safe_mode(cluster, guards, false)?;
 
     // One that does not: it becomes the release.
     operator.types(canary)?;
@@ -129,7 +155,7 @@ fn steps(cluster: &Arc<Cluster>, helm: &Helm, page: &[String]) -> Result<()> {
 
     // And is taken back all the same: to what was before the promotion, then before the canary.
     operator.types(enter)?;
-    safe_mode(cluster, true)?;
+    safe_mode(cluster, guards, true)?;
     expect(everywhere(NEW))?;
     operator.types(rollback)?;
     expect(on_canaries(NEW))?;
@@ -137,7 +163,7 @@ fn steps(cluster: &Arc<Cluster>, helm: &Helm, page: &[String]) -> Result<()> {
     operator.types("helm rollback infera $REVISION")?;
     expect(everywhere(OLD))?;
     operator.types(leave)?;
-    safe_mode(cluster, false)?;
+    safe_mode(cluster, guards, false)?;
 
     // A canary by two labels: a node with one of them is none.
     cluster.kubectl(&["label", "node", "node-2", "node-3", "pool=web"])?;
@@ -199,13 +225,46 @@ fn on_canaries(tag: &str) -> Agents {
     agents
 }
 
-fn safe_mode(cluster: &Cluster, requested: bool) -> Result<()> {
+/// Whether all nodes are asked for safe mode, and, where agents run, are in it: nothing but the
+/// annotation has told them.
+fn safe_mode(cluster: &Cluster, guards: Option<&Guards>, wanted: bool) -> Result<()> {
+    let asked = Instant::now();
     let nodes = annotations(cluster, "infera.io/safe-mode-requested")?;
-    let expected = if requested { NODES } else { 0 };
+    let expected = if wanted { NODES } else { 0 };
     ensure!(
         nodes.len() == expected,
         "safe mode is requested on {nodes:?}"
     );
+    let Some(guards) = guards else {
+        return Ok(());
+    };
+    wait_for("safe mode, at the guards", Duration::from_secs(20), || {
+        let standing_down = guards.standing_down();
+        let right = standing_down.len() == NODES
+            && standing_down
+                .values()
+                .all(|standing_down| *standing_down == wanted);
+        ensure!(right, "{standing_down:?}");
+        Ok(())
+    })?;
+    let took = asked.elapsed().as_millis();
+    wait_for("safe mode, in annotations", Duration::from_secs(20), || {
+        let active = annotations(cluster, "infera.io/safe-mode")?;
+        let status = annotations(cluster, "infera.io/agent-status")?;
+        ensure!(active.len() == expected, "{active:?}");
+        ensure!(
+            active.values().all(|text| text.starts_with("active: ")),
+            "{active:?}"
+        );
+        let ready = status.values().filter(|text| *text == "Ready").count();
+        ensure!(
+            ready == NODES - expected && status.len() == NODES,
+            "{status:?}"
+        );
+        Ok(())
+    })?;
+    let what = if wanted { "in" } else { "out of" };
+    eprintln!("      all guards are {what} safe mode, at most {took} ms after the command");
     Ok(())
 }
 
@@ -378,63 +437,4 @@ fn nothing_is_left(cluster: &Cluster) -> Result<()> {
         ensure!(left.trim().is_empty(), "left: {left}");
         Ok(())
     })
-}
-
-/// A token as the kubelet mounts it: bound to the pod, and so to its node.
-fn token(cluster: &Cluster, pod: &Pod) -> Result<String> {
-    let text = cluster.kubectl(&[
-        "-n",
-        &pod.namespace,
-        "create",
-        "token",
-        &pod.account,
-        "--bound-object-kind=Pod",
-        &format!("--bound-object-name={}", pod.name),
-        &format!("--bound-object-uid={}", pod.uid),
-    ])?;
-    Ok(text.trim().to_owned())
-}
-
-/// Does with kubectl what the agent does at the API server, with the agent's rights.
-struct StandIn(Arc<Cluster>);
-
-impl Programs for StandIn {
-    fn start(&mut self, pod: &Pod) -> Result<()> {
-        if !pod.component.starts_with("agent") {
-            return Ok(());
-        }
-        let token = token(&self.0, pod)?;
-        let node = pod.node.as_deref().unwrap_or_default();
-        let values = [
-            "infera.io/agent-status=Ready",
-            "infera.io/config-generation=1",
-        ];
-        let arguments = [&["annotate", "--overwrite", "node", node], &values[..]].concat();
-        self.0.kubectl_as(&token, &arguments)?.ok("annotating")?;
-        Ok(())
-    }
-
-    fn stop(&mut self, _: &Pod) -> Result<()> {
-        Ok(())
-    }
-
-    fn run(&mut self, pod: &Pod) -> Result<()> {
-        if pod.component != "cleanup" {
-            return Ok(());
-        }
-        ensure!(
-            pod.arguments == ["cleanup", "--all-nodes", "--prefix=infera.io"],
-            "{:?}",
-            pod.arguments
-        );
-        let token = token(&self.0, pod)?;
-        let gone: Vec<String> = keys(&self.0, PREFIX)?
-            .into_iter()
-            .map(|key| format!("{key}-"))
-            .collect();
-        let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
-        let arguments = [&["annotate", "node", "--all"], &gone[..]].concat();
-        self.0.kubectl_as(&token, &arguments)?.ok("cleaning up")?;
-        Ok(())
-    }
 }

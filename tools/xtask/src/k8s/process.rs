@@ -120,6 +120,11 @@ impl Daemon {
             .args(["--pdeathsig", "KILL", "--"])
             .arg(command.get_program())
             .args(command.get_args())
+            .envs(
+                command
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            )
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)
@@ -138,6 +143,20 @@ impl Daemon {
             None => Ok(()),
             Some(status) => bail!("{} ended: {status}\n{}", self.name, self.log_tail(30)),
         }
+    }
+
+    /// Asks it to end, and fails if it has not after `limit`: it is killed then.
+    pub fn end(&mut self, limit: Duration) -> Result<()> {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status()?;
+        let deadline = Instant::now() + limit;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                bail!("{} does not end\n{}", self.name, self.log_tail(30));
+            }
+            thread::sleep(PAUSE);
+        }
+        Ok(())
     }
 
     /// The last lines it said.
