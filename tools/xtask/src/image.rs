@@ -16,8 +16,9 @@ use crate::{cache, command, hash, kernel::Kernel, newc::Archive};
 const INIT: &str = include_str!("guest-init.sh");
 
 /// Programs of the machine that guests have besides busybox, and the package of each.
-const TOOLS: [(&str, &str); 5] = [
+const TOOLS: [(&str, &str); 6] = [
     ("chrt", "util-linux"),
+    ("setpriv", "util-linux"),
     ("cyclictest", "rt-tests"),
     ("hackbench", "rt-tests"),
     ("stress-ng", "stress-ng"),

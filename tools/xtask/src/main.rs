@@ -2,6 +2,7 @@
 
 mod apt;
 mod cache;
+mod chart;
 mod command;
 mod compare;
 mod demo;
@@ -11,6 +12,7 @@ mod fragments;
 mod fuzz;
 mod hash;
 mod image;
+mod k8s;
 mod kernel;
 mod kernel_build;
 mod kernel_check;
@@ -63,6 +65,26 @@ enum Task {
     Fuzz(fuzz::FuzzArgs),
     /// Compare with the stock scheduler in exact time; fails where a promised ratio is missed.
     Compare(compare::CompareArgs),
+    /// Programs to test with on Kubernetes.
+    #[command(subcommand)]
+    K8s(K8sTask),
+    /// Check the chart, or run its runbook.
+    #[command(subcommand)]
+    Chart(ChartTask),
+}
+
+#[derive(Subcommand)]
+enum K8sTask {
+    /// Find a Kubernetes API server and its tools, or build them; prints where they are.
+    Fetch,
+}
+
+#[derive(Subcommand)]
+enum ChartTask {
+    /// Lint, templates, refusals, golden manifests, Kubernetes' schemas, alerts.
+    Check(chart::check::CheckArgs),
+    /// Perform docs/operations.md against a real API server.
+    Runbook(chart::runbook::RunbookArgs),
 }
 
 #[derive(Subcommand)]
@@ -186,6 +208,9 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Faults(arguments) => faults::main(&arguments)?,
         Task::Fuzz(arguments) => fuzz::main(&arguments)?,
         Task::Compare(arguments) => compare::main(&arguments)?,
+        Task::K8s(K8sTask::Fetch) => k8s::fetch::main()?,
+        Task::Chart(ChartTask::Check(arguments)) => chart::check::main(&arguments)?,
+        Task::Chart(ChartTask::Runbook(arguments)) => chart::runbook::main(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -46,6 +46,7 @@ const GUEST_TESTS: &[GuestTest] = guest_tests![
     sigterm_under_load_gives_the_node_back,
     sigkill_under_load_gives_the_node_back,
     capabilities_are_given_up,
+    the_charts_capabilities_suffice,
     refusals_name_the_reason,
     sighup_changes_tiers_in_place,
     an_assignment_moves_pods_in_place,

@@ -1,0 +1,9 @@
+//! A real Kubernetes API server and the tools around it, for tests.
+
+pub mod cluster;
+pub mod definitions;
+pub mod fetch;
+mod go;
+mod packages;
+pub mod process;
+pub mod programs;
