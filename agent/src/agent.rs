@@ -112,6 +112,10 @@ pub struct Agent {
     telling: Writing,
     ejects: Option<u64>,
     plan: Option<Plan>,
+    // Set when pods are to be read again: what they map to has changed.
+    reread: bool,
+    // What is wrong with the configuration's file, said once.
+    refused: Option<String>,
     sampler: Sampler,
     tiers: Tiers,
     busiest: Busiest,
@@ -154,6 +158,8 @@ impl Agent {
             telling: Writing::default(),
             ejects: None,
             plan: None,
+            reread: false,
+            refused: None,
             sampler: Sampler::new(Path::new("/proc"), THREADS),
             tiers: Tiers::default(),
             busiest: Busiest::default(),
@@ -189,6 +195,11 @@ impl Agent {
         let mut ticks = 0;
         loop {
             let due = self.debounce.due();
+            if std::mem::take(&mut self.reread)
+                && let Some(client) = self.client.clone()
+            {
+                pods = watched::<Pod>(Api::all(client), format!("spec.nodeName={node}"));
+            }
             tokio::select! {
                 // In this order: standing down comes before everything else.
                 biased;
@@ -395,6 +406,7 @@ impl Agent {
         self.act().await;
         self.look_at_guard(refusal).await;
         if ticks.is_multiple_of(SLOW) {
+            self.look_at_config().await;
             self.look_at_figures().await;
         }
         self.lint();
@@ -437,6 +449,29 @@ impl Agent {
                 note: readiness.text.clone(),
             });
             self.readiness = readiness;
+        }
+    }
+
+    /// Takes a changed configuration over, as the scheduler does when it is told to.
+    async fn look_at_config(&mut self) {
+        let config = match self.args.config.exists() {
+            true => Config::read(&self.args.config),
+            false => return,
+        };
+        match config {
+            Ok(config) if config != self.config => {
+                info!("configuration read again");
+                self.config = config;
+                self.reread = true;
+                self.make_plan();
+                let _ = ask(&self.paths, Request::Reload).await;
+            }
+            Ok(_) => {}
+            Err(error) if self.refused.as_deref() != Some(&error.to_string()) => {
+                error!("configuration not changed: {error}");
+                self.refused = Some(error.to_string());
+            }
+            Err(_) => {}
         }
     }
 

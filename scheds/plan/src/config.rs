@@ -204,11 +204,11 @@ impl Config {
         if let Some(bound) = file.user_bound_ms {
             let at = bound.span().start;
             config.user_bound = match bound.into_inner() {
-                ms @ 1..=2_000 => Nanos::from_millis(ms),
+                ms @ 1..=500 => Nanos::from_millis(ms),
                 ms => {
                     return Err(fail(
                         at,
-                        format!("user_bound_ms = {ms}: must be 1 to 2000 milliseconds"),
+                        format!("user_bound_ms = {ms}: must be 1 to 500 milliseconds"),
                     ));
                 }
             };
@@ -291,12 +291,13 @@ impl Config {
         }
         if let Some(wait) = section.max_wait_ms {
             match *wait.as_ref() {
-                value @ 1..=2_000 => row.max_wait = Nanos::from_millis(value),
+                // The guard gives the node back when a tier has waited for three seconds.
+                value @ 1..=1_000 => row.max_wait = Nanos::from_millis(value),
                 value => {
                     return Err(fail(
                         wait.span().start,
                         format!(
-                            "{} = {value}: must be 1 to 2000 milliseconds",
+                            "{} = {value}: must be 1 to 1000 milliseconds",
                             key("max_wait_ms")
                         ),
                     ));

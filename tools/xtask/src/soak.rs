@@ -190,7 +190,7 @@ fn config(random: &mut Random) -> String {
             random.within(1000..=40_000),
             random.within(1..=10_000),
             random.within(1..=9),
-            random.within(50..=2000)
+            random.within(50..=1000)
         );
         if tier == "critical" && random.within(0..=1) == 1 {
             let _ = writeln!(text, "fence_cores = {}", random.within(1..=3));
