@@ -1,16 +1,109 @@
 //! `infera-agent`: from Kubernetes pods to tiers, and the node's signals.
 
-#![allow(dead_code, reason = "not all of it is wired up yet")]
-
+mod agent;
 mod book;
+mod busiest;
 mod cli;
 mod guard;
+mod http;
 mod keys;
 mod lint;
 mod metrics;
+mod own;
 mod pods;
 mod psi;
+mod publish;
 mod stats;
 mod tree;
+mod verdict;
 
-fn main() {}
+use agent::Agent;
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use cli::{Args, Command};
+use infera_plan::{Config, Topology};
+use keys::Keys;
+use kube::Client;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use tokio::net::TcpListener;
+use tracing::{info, warn};
+
+async fn run(args: Args) -> Result<()> {
+    ensure!(
+        !args.node_name.is_empty()
+            || matches!(args.command, Some(Command::Cleanup { all_nodes: true })),
+        "which node is this? Set NODE_NAME or --node-name"
+    );
+    // As rustls wants it: said once, not found out.
+    let client = Client::try_default()
+        .await
+        .context("no way to the API server: run it in a pod, or set KUBECONFIG")?;
+    if let Some(Command::Cleanup { all_nodes }) = args.command {
+        let node = (!all_nodes).then_some(args.node_name.as_str());
+        let keys = Keys::new(&args.prefix);
+        let cleaned = publish::clean_up(client, &keys, node).await?;
+        println!("{cleaned} nodes have none of our annotations");
+        return Ok(());
+    }
+    let config = match args.config.exists() {
+        true => Config::read(&args.config)?,
+        false => {
+            info!("no {}: defaults", args.config.display());
+            Config::default()
+        }
+    };
+    let topology = Topology::read(Path::new("/sys/devices/system/cpu"))
+        .inspect_err(|error| warn!("the shape of this machine is not known: {error}"))
+        .ok();
+    let node = metrics::Node {
+        kernel: rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned(),
+        cpus: topology
+            .as_ref()
+            .map_or(0, |topology| topology.cpus().len()),
+        smt: topology
+            .as_ref()
+            .is_some_and(|topology| topology.cores.iter().any(|core| core.len() > 1)),
+    };
+    let shown = http::Shown::new(metrics::Metrics::new(&node));
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", args.listen))?;
+    info!(
+        "infera-agent {} on {}, {}",
+        env!("CARGO_PKG_VERSION"),
+        args.node_name,
+        args.listen
+    );
+    let serving = axum::serve(listener, http::router(shown.clone()));
+    let agent = Agent::new(args, config, topology, shown);
+    tokio::select! {
+        ended = agent.run(client) => ended.context("the agent cannot go on"),
+        failed = async move { serving.await } => failed.context("cannot serve metrics"),
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .init();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let outcome = runtime
+        .context("cannot start")
+        .and_then(|runtime| runtime.block_on(run(args)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("infera-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -76,6 +76,10 @@ pub struct TierMetrics {
     pub full: u64,
     #[stat(desc = "99 % of wakeups waited less than this (microseconds; 0: nothing woke up)")]
     pub p99_wake_us: f64,
+    #[stat(
+        desc = "wakeups by latency: entry b counts those of 2^b to 2^(b+1) nanoseconds (count)"
+    )]
+    pub wake_log2_ns: Vec<u64>,
 }
 
 #[stat_doc]
@@ -136,6 +140,7 @@ impl TierMetrics {
             user: took(Path::User),
             full: took(Path::Full),
             p99_wake_us: quantile_us(&latency, 0.99).unwrap_or(0.0),
+            wake_log2_ns: latency.into(),
         }
     }
 }

@@ -1,0 +1,631 @@
+//! The agent's loop: what it hears of pods, of its node and of the guard, and what follows.
+
+use crate::book::{Book, Debounce, assign, sums};
+use crate::busiest::Busiest;
+use crate::cli::Args;
+use crate::guard::{Paths, Supervisor, ask, stand_down, take_over};
+use crate::http::Shown;
+use crate::keys::Keys;
+use crate::lint::{self, Sampler, Snapshot, Tiers, Verdict};
+use crate::pods::PodFacts;
+use crate::publish::{self, Annotations, Notice};
+use crate::stats::{Client as StatsClient, Stats};
+use crate::tree::Kubepods;
+use crate::verdict::{Readiness, eject_kind, safe_mode_text};
+use crate::{own, psi};
+use futures::{FutureExt, Stream, StreamExt};
+use infera_control::{Request, Status};
+use infera_plan::{Assignment, Config, Fence, Plan, Topology};
+use infera_policy::Tier;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Client};
+use serde_json::json;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tracing::{error, info, warn};
+
+/// How often it looks at the guard and at some threads.
+const TICK: Duration = Duration::from_secs(1);
+/// In so many ticks once: statistics and pressure.
+const SLOW: u64 = 5;
+/// Threads that the linter looks at in a tick.
+const THREADS: usize = 40;
+/// Annotations are written no more often.
+const PUBLISH: Duration = Duration::from_secs(1);
+/// And again after so long, should somebody have changed them where we do not look.
+const REPUBLISH: Duration = Duration::from_secs(300);
+/// Violations are logged no more often.
+const LOG: Duration = Duration::from_secs(60);
+
+type Watched<K> = Pin<Box<dyn Stream<Item = watcher::Result<Event<K>>> + Send>>;
+
+fn watched<K>(api: Api<K>, field: String) -> Watched<K>
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
+{
+    let config = watcher::Config::default().fields(&field);
+    Box::pin(watch(api, config).default_backoff())
+}
+
+/// A write to the API server that is under way: the loop waits for none.
+#[derive(Default)]
+struct Writing {
+    task: Option<JoinHandle<kube::Result<()>>>,
+}
+
+impl Writing {
+    fn busy(&self) -> bool {
+        self.task.is_some()
+    }
+
+    fn start(&mut self, request: impl Future<Output = kube::Result<()>> + Send + 'static) {
+        self.task = Some(tokio::spawn(request));
+    }
+
+    /// How it ended, once it has.
+    fn ended(&mut self) -> Option<Result<(), String>> {
+        let result = self.task.as_mut()?.now_or_never()?;
+        self.task = None;
+        Some(match result {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(error) => Err(error.to_string()),
+        })
+    }
+}
+
+/// All that the loop knows.
+pub struct Agent {
+    args: Args,
+    keys: Keys,
+    paths: Paths,
+    config: Config,
+    topology: Option<Topology>,
+    shown: Arc<Shown>,
+    client: Option<Client>,
+    // Pods, by their uid at the API server.
+    pods: BTreeMap<String, PodFacts>,
+    listed: Option<BTreeMap<String, PodFacts>>,
+    synced: bool,
+    book: Book,
+    debounce: Debounce,
+    // Safe mode, as the node's annotation wants it, and as the guard was told.
+    requested: Option<bool>,
+    acted: Option<bool>,
+    status: Option<Status>,
+    readiness: Readiness,
+    since: Instant,
+    // What others see of the node.
+    seen: Option<Annotations>,
+    written: Option<(Annotations, Instant)>,
+    annotating: Writing,
+    condition: Writing,
+    notices: VecDeque<Notice>,
+    telling: Writing,
+    ejects: Option<u64>,
+    plan: Option<Plan>,
+    sampler: Sampler,
+    tiers: Tiers,
+    busiest: Busiest,
+    verdicts: BTreeMap<&'static str, Verdict>,
+    logged: BTreeMap<&'static str, Instant>,
+    stats: Arc<Mutex<StatsClient>>,
+    latest: Stats,
+    pressure: BTreeMap<String, u64>,
+}
+
+impl Agent {
+    /// Knows what an earlier agent told the scheduler.
+    pub fn new(args: Args, config: Config, topology: Option<Topology>, shown: Arc<Shown>) -> Agent {
+        let paths = Paths::new(&args.run_dir);
+        let told = Assignment::read(&paths.assignment).unwrap_or_else(|error| {
+            warn!("beginning anew: {error}");
+            Assignment::default()
+        });
+        Agent {
+            keys: Keys::new(&args.prefix),
+            config,
+            topology,
+            shown,
+            client: None,
+            pods: BTreeMap::new(),
+            listed: None,
+            synced: false,
+            book: Book::new(told),
+            debounce: Debounce::new(Duration::from_millis(args.debounce_ms)),
+            requested: None,
+            acted: None,
+            status: None,
+            readiness: Readiness::of(None, Some("starting")),
+            since: Instant::now(),
+            seen: None,
+            written: None,
+            annotating: Writing::default(),
+            condition: Writing::default(),
+            notices: VecDeque::new(),
+            telling: Writing::default(),
+            ejects: None,
+            plan: None,
+            sampler: Sampler::new(Path::new("/proc"), THREADS),
+            tiers: Tiers::default(),
+            busiest: Busiest::default(),
+            verdicts: BTreeMap::new(),
+            logged: BTreeMap::new(),
+            stats: Arc::new(Mutex::new(StatsClient::new(&args.stats_socket))),
+            latest: Stats::default(),
+            pressure: BTreeMap::new(),
+            paths,
+            args,
+        }
+    }
+
+    /// Runs until it is asked to end.
+    pub async fn run(mut self, client: Client) -> std::io::Result<()> {
+        let node = self.args.node_name.clone();
+        self.client = Some(client.clone());
+        let mut pods = watched::<Pod>(Api::all(client.clone()), format!("spec.nodeName={node}"));
+        let mut nodes = watched::<Node>(Api::all(client), format!("metadata.name={node}"));
+        let mut supervisor = (!self.args.no_scheduler).then(|| {
+            let Args {
+                guard,
+                scheduler,
+                config,
+                ..
+            } = &self.args;
+            Supervisor::new(guard, scheduler, config, &self.paths)
+        });
+        let mut term = signal(SignalKind::terminate())?;
+        let mut int = signal(SignalKind::interrupt())?;
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = 0;
+        loop {
+            let due = self.debounce.due();
+            tokio::select! {
+                // In this order: standing down comes before everything else.
+                biased;
+                _ = term.recv() => break,
+                _ = int.recv() => break,
+                event = nodes.next() => self.hear_node(event).await,
+                () = supervise(&mut supervisor) => {}
+                () = until(due) => self.tell().await,
+                event = pods.next() => self.hear_pod(event),
+                _ = tick.tick() => {
+                    let refusal = supervisor.as_ref().and_then(|it| it.refusal.clone());
+                    self.look(refusal.as_deref(), ticks).await;
+                    ticks += 1;
+                }
+            }
+        }
+        info!("ending: the stock scheduler takes this node");
+        if let Some(supervisor) = &mut supervisor {
+            supervisor.end().await;
+        }
+        let text = "NotReady: the agent has ended".to_owned();
+        let last: Annotations = [(self.keys.agent_status(), text)].into();
+        if let Some(client) = self.client.take() {
+            let write = publish::annotate(client, node, last);
+            let _ = tokio::time::timeout(Duration::from_secs(2), write).await;
+        }
+        Ok(())
+    }
+
+    fn hear_pod(&mut self, event: Option<watcher::Result<Event<Pod>>>) {
+        let facts = |agent: &Agent, pod: &Pod| {
+            let facts = PodFacts::of(pod, &agent.keys, &agent.config.priority_mapping)?;
+            Some((pod.metadata.uid.clone()?, facts))
+        };
+        match event {
+            Some(Ok(Event::Init)) => self.listed = Some(BTreeMap::new()),
+            Some(Ok(Event::InitApply(pod))) => {
+                if let Some((uid, facts)) = facts(self, &pod) {
+                    self.listed.get_or_insert_default().insert(uid, facts);
+                }
+            }
+            Some(Ok(Event::InitDone)) => {
+                self.pods = self.listed.take().unwrap_or_default();
+                self.synced = true;
+                self.changed();
+            }
+            Some(Ok(Event::Apply(pod))) => match facts(self, &pod) {
+                Some((uid, facts)) => {
+                    if self.pods.get(&uid) != Some(&facts) {
+                        self.pods.insert(uid, facts);
+                        self.changed();
+                    }
+                }
+                // It has ended.
+                None => self.gone(&pod),
+            },
+            Some(Ok(Event::Delete(pod))) => self.gone(&pod),
+            Some(Err(error)) => self.api_failed("pods", &error.to_string()),
+            None => {}
+        }
+    }
+
+    fn gone(&mut self, pod: &Pod) {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        if self.pods.remove(uid).is_some() {
+            self.changed();
+        }
+    }
+
+    fn changed(&mut self) {
+        self.shown.metrics.pod_event();
+        self.debounce.changed(Instant::now());
+    }
+
+    async fn hear_node(&mut self, event: Option<watcher::Result<Event<Node>>>) {
+        let node = match event {
+            Some(Ok(Event::Apply(node) | Event::InitApply(node))) => node,
+            Some(Err(error)) => return self.api_failed("its node", &error.to_string()),
+            _ => return,
+        };
+        let annotations = node.metadata.annotations.unwrap_or_default();
+        let requested = annotations
+            .get(&self.keys.safe_mode_requested())
+            .is_some_and(|value| value == "true");
+        self.requested = Some(requested);
+        self.act().await;
+        let ours = self.keys.written();
+        let ours = annotations
+            .into_iter()
+            .filter(|(key, _)| ours.contains(key));
+        self.seen = Some(ours.collect());
+    }
+
+    /// Does what the annotation wants, without asking the API server anything.
+    async fn act(&mut self) {
+        let Some(requested) = self.requested.filter(|_| self.requested != self.acted) else {
+            return;
+        };
+        let done = match requested {
+            true => {
+                let key = self.keys.safe_mode_requested();
+                stand_down(&self.paths, &format!("{key}=true")).await
+            }
+            false => take_over(&self.paths).await,
+        };
+        match done {
+            Ok(()) => {
+                info!(
+                    "safe mode is {} as the node's annotation asks",
+                    if requested { "on" } else { "off" }
+                );
+                self.acted = self.requested;
+            }
+            // Again with the next tick.
+            Err(error) if requested => error!("cannot stand down: {error}"),
+            Err(_) => {}
+        }
+    }
+
+    fn api_failed(&self, what: &str, error: &str) {
+        self.shown.metrics.api_error();
+        warn!("the API server does not tell of {what}, what is known stays in force: {error}");
+    }
+
+    fn kubepods(&self) -> Kubepods {
+        Kubepods::find(&self.args.cgroup_root).unwrap_or_else(|| {
+            // No pod was here yet: what most kubelets do.
+            Kubepods::Systemd(String::new(), "kubepods".into())
+        })
+    }
+
+    /// Tells the scheduler, if something has changed.
+    async fn tell(&mut self) {
+        self.debounce.done();
+        let kubepods = self.kubepods();
+        let pods: Vec<PodFacts> = self.pods.values().cloned().collect();
+        let threads = self.topology.as_ref().map_or(1, |topology| {
+            topology
+                .cores
+                .iter()
+                .map(|core| core.len())
+                .max()
+                .unwrap_or(1)
+        });
+        let (wanted, left_out) = assign(&pods, &kubepods, threads);
+        if left_out > 0 {
+            warn!(
+                "{left_out} pods are left out: more than {} on a node",
+                crate::book::MAX_PODS
+            );
+        }
+        self.shown.metrics.pods(&sums(&pods));
+        let by_cgroup = pods.iter().map(|pod| {
+            let cgroup = kubepods.cgroup(&pod.cgroup_uid, pod.qos);
+            (cgroup, (pod.name.clone(), pod.tier))
+        });
+        let by_cgroup = by_cgroup.collect();
+        if let Some(next) = self.book.next(&wanted) {
+            if let Err(error) = next.write(&self.paths.assignment) {
+                error!("the last assignment stays in force: {error}");
+                return self.debounce.changed(Instant::now());
+            }
+            info!("assignment {}: {} pods", next.generation, next.pods.len());
+            self.shown.metrics.told();
+            self.book.tell(next);
+            // Not there yet: it reads the file when it comes.
+            let _ = ask(&self.paths, Request::Reload).await;
+        }
+        self.tiers = Tiers::new(&self.config.rules, &self.book.told().pods, by_cgroup);
+        self.make_plan();
+        self.shown.ready();
+    }
+
+    fn make_plan(&mut self) {
+        let Some(topology) = &self.topology else {
+            return;
+        };
+        let mut config = self.config.clone();
+        if let (Fence::None, Some(cores)) = (&config.fence, self.book.told().critical_cores) {
+            config.fence = Fence::Cores(cores);
+        }
+        let plan = Plan::new(topology, &config);
+        let demoted = plan
+            .reasons
+            .iter()
+            .find(|reason| reason.contains("demoted"));
+        let known = self
+            .plan
+            .as_ref()
+            .is_some_and(|old| old.reasons == plan.reasons);
+        if let Some(reason) = demoted.filter(|_| !known) {
+            warn!("{reason}");
+            self.notices.push_back(Notice {
+                warning: true,
+                reason: "CriticalDemoted",
+                note: reason.clone(),
+            });
+        }
+        self.plan = Some(plan);
+    }
+
+    /// What happens every second.
+    async fn look(&mut self, refusal: Option<&str>, ticks: u64) {
+        self.act().await;
+        self.look_at_guard(refusal).await;
+        if ticks.is_multiple_of(SLOW) {
+            self.look_at_figures().await;
+        }
+        self.lint();
+        self.write();
+        let observed = self.observed();
+        self.shown.round(observed);
+    }
+
+    async fn look_at_guard(&mut self, refusal: Option<&str>) {
+        self.status = ask(&self.paths, Request::Status).await.ok();
+        let readiness = Readiness::of(self.status.as_ref(), refusal);
+        let metrics = &self.shown.metrics;
+        metrics.attached(
+            readiness.attached,
+            readiness.reason,
+            self.since.elapsed().as_secs_f64(),
+        );
+        self.since = Instant::now();
+        if let Some(status) = &self.status {
+            metrics.safe_mode(status.safe_mode.keys());
+            metrics.generation(status.generation);
+            let before = self.ejects.replace(status.ejects).unwrap_or(0);
+            let last = status.history.iter().rev().find(|event| {
+                event.what.contains("taking it off") || event.what.contains("next attempt")
+            });
+            let what = last.map_or("", |event| event.what.as_str());
+            metrics.ejects(eject_kind(what), status.ejects.saturating_sub(before));
+        }
+        if readiness != self.readiness {
+            info!("{}", readiness.text);
+            self.notices.push_back(Notice {
+                warning: !readiness.attached,
+                reason: match readiness.reason {
+                    "attached" => "Enforcing",
+                    "safe-mode" => "SafeMode",
+                    "ejected" => "Ejected",
+                    "degraded" => "Degraded",
+                    _ => "NotEnforcing",
+                },
+                note: readiness.text.clone(),
+            });
+            self.readiness = readiness;
+        }
+    }
+
+    async fn look_at_figures(&mut self) {
+        let client = self.stats.clone();
+        let read = tokio::task::spawn_blocking(move || client.lock().ok()?.read().ok()).await;
+        if let Ok(Some(stats)) = read {
+            self.shown.metrics.stats(&stats);
+            self.latest = stats;
+        }
+        let mut now = BTreeMap::new();
+        let mut grown: BTreeMap<Tier, u64> = BTreeMap::new();
+        for pod in &self.book.told().pods {
+            let path = self
+                .args
+                .cgroup_root
+                .join(pod.cgroup.trim_start_matches('/'));
+            if let Some(total) = psi::cpu_some_us(&path) {
+                let before = self.pressure.get(&pod.cgroup).copied().unwrap_or(total);
+                *grown.entry(pod.tier).or_default() += total.saturating_sub(before);
+                now.insert(pod.cgroup.clone(), total);
+            }
+        }
+        self.pressure = now;
+        for tier in Tier::ALL {
+            let us = grown.get(&tier).copied().unwrap_or(0);
+            self.shown.metrics.psi(tier, us as f64 / 1e6);
+        }
+        let (seconds, bytes) = own::usage(Path::new("/proc"));
+        self.shown.metrics.own(seconds, bytes);
+    }
+
+    fn lint(&mut self) {
+        let threads = self.sampler.sample(&self.tiers);
+        self.busiest.see(&threads, Instant::now());
+        // The stock scheduler knows no fences: nothing is promised then.
+        let in_force = self
+            .status
+            .as_ref()
+            .is_some_and(|status| status.generation == self.book.generation());
+        let fenced = self
+            .plan
+            .as_ref()
+            .filter(|_| self.readiness.attached && in_force);
+        let snapshot = Snapshot {
+            threads,
+            fence: fenced.map(|plan| plan.fence.clone()).unwrap_or_default(),
+            lent: self.config.loans,
+            cores: self
+                .topology
+                .as_ref()
+                .map(|topology| topology.cores.clone())
+                .unwrap_or_default(),
+        };
+        self.verdicts = lint::run(&snapshot);
+        for (id, verdict) in &self.verdicts {
+            self.shown.metrics.lint(id, verdict.violations());
+            if let Verdict::Fail { evidence, fix } = verdict
+                && self.logged.get(id).is_none_or(|last| last.elapsed() > LOG)
+            {
+                warn!(
+                    "{id}: {}, and {} more; {fix}",
+                    evidence[0],
+                    evidence.len() - 1
+                );
+                self.logged.insert(id, Instant::now());
+            }
+        }
+    }
+
+    fn wanted(&self) -> Annotations {
+        let by_tier = |figure: fn(&crate::book::TierSum) -> u64| {
+            let pods: Vec<PodFacts> = self.pods.values().cloned().collect();
+            let figures: BTreeMap<&str, u64> = sums(&pods)
+                .iter()
+                .map(|(tier, sum)| (tier.name(), figure(sum)))
+                .collect();
+            json!(figures).to_string()
+        };
+        let mut wanted: Annotations = [
+            (self.keys.agent_status(), self.readiness.text.clone()),
+            (
+                self.keys.config_generation(),
+                self.book.generation().to_string(),
+            ),
+            (self.keys.tier_pods(), by_tier(|sum| sum.pods)),
+            (self.keys.tier_cpu_millis(), by_tier(|sum| sum.cpu_millis)),
+        ]
+        .into();
+        if let Some(text) = safe_mode_text(self.status.as_ref()) {
+            wanted.insert(self.keys.safe_mode(), text);
+        }
+        wanted
+    }
+
+    /// Writes what has changed, and waits for nothing.
+    fn write(&mut self) {
+        for (what, writing) in [
+            ("annotations", &mut self.annotating),
+            ("condition", &mut self.condition),
+            ("events", &mut self.telling),
+        ] {
+            if let Some(Err(error)) = writing.ended() {
+                self.shown.metrics.api_error();
+                warn!("cannot write the node's {what}: {error}");
+                if what == "annotations" {
+                    self.written = None;
+                }
+            }
+        }
+        let Some(client) = self.client.clone() else {
+            return;
+        };
+        let node = self.args.node_name.clone();
+        let wanted = self.wanted();
+        let stale = self.written.as_ref().is_none_or(|(last, at)| {
+            let changed = *last != wanted || self.seen.as_ref().is_some_and(|seen| *seen != wanted);
+            (changed && at.elapsed() >= PUBLISH) || at.elapsed() >= REPUBLISH
+        });
+        if self.synced && stale && !self.annotating.busy() {
+            self.written = Some((wanted.clone(), Instant::now()));
+            self.annotating
+                .start(publish::annotate(client.clone(), node.clone(), wanted));
+            if self.args.node_condition && !self.condition.busy() {
+                let now = k8s_openapi::jiff::Timestamp::now().to_string();
+                let text = self.readiness.text.clone();
+                self.condition
+                    .start(publish::condition(client.clone(), node.clone(), text, now));
+            }
+        }
+        if !self.telling.busy()
+            && let Some(notice) = self.notices.pop_front()
+        {
+            let recorder = publish::recorder(client, &node);
+            self.telling.start(publish::tell(recorder, node, notice));
+        }
+        // Nobody reads old news.
+        self.notices.truncate(16);
+    }
+
+    fn linted(&self) -> BTreeMap<&str, serde_json::Value> {
+        let checks = lint::CHECKS.iter().filter_map(|check| {
+            let verdict = self.verdicts.get(check.id())?;
+            Some((check.id(), json!({"why": check.why(), "now": verdict})))
+        });
+        checks.collect()
+    }
+
+    fn observed(&mut self) -> serde_json::Value {
+        let (cpu, resident) = own::usage(Path::new("/proc"));
+        let topology = self.topology.as_ref();
+        json!({
+            "node": self.args.node_name,
+            "machine": {
+                "cpus": topology.map_or(0, |topology| topology.cpus().len()),
+                "cores": topology.map_or(0, |topology| topology.cores.len()),
+                "llcs": topology.map_or(0, |topology| topology.llcs.len()),
+            },
+            "status": self.readiness.text,
+            "safe_mode": self.status.as_ref().map(|status| &status.safe_mode),
+            "assignment": {
+                "generation": self.book.generation(),
+                "in_force": self.status.as_ref().map(|status| status.generation),
+                "pods": self.book.told().pods.len(),
+                "critical_cores": self.book.told().critical_cores,
+            },
+            "plan": self.plan.as_ref().map(|plan| json!({
+                "fence": plan.fence,
+                "lent": self.config.loans,
+                "reasons": plan.reasons,
+            })),
+            "tiers": self.latest,
+            "busiest": self.busiest.top(10, Instant::now()),
+            "lint": self.linted(),
+            "own": {"cpu_seconds": cpu, "resident_bytes": resident},
+        })
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn supervise(supervisor: &mut Option<Supervisor>) {
+    match supervisor {
+        Some(supervisor) => supervisor.step().await,
+        None => std::future::pending().await,
+    }
+}

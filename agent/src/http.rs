@@ -1,0 +1,94 @@
+//! /metrics, /observe, /healthz and /readyz.
+
+use crate::metrics::Metrics;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// The agent's loop has stopped when it has not gone round for so long.
+const STOPPED: Duration = Duration::from_secs(30);
+
+/// What the agent's loop leaves here for whoever asks.
+pub struct Shown {
+    /// The figures.
+    pub metrics: Metrics,
+    observed: Mutex<serde_json::Value>,
+    ready: AtomicBool,
+    started: Instant,
+    /// Milliseconds since `started`.
+    last_round: AtomicU64,
+}
+
+impl Shown {
+    /// Nothing seen yet.
+    #[must_use]
+    pub fn new(metrics: Metrics) -> Arc<Shown> {
+        Arc::new(Shown {
+            metrics,
+            observed: Mutex::default(),
+            ready: AtomicBool::new(false),
+            started: Instant::now(),
+            last_round: AtomicU64::new(0),
+        })
+    }
+
+    /// The loop has gone round.
+    pub fn round(&self, observed: serde_json::Value) {
+        if let Ok(mut slot) = self.observed.lock() {
+            *slot = observed;
+        }
+        let now = self.started.elapsed().as_millis() as u64;
+        self.last_round.store(now, Ordering::Relaxed);
+    }
+
+    /// The pods are known, and the scheduler was told of them.
+    pub fn ready(&self) {
+        self.ready.store(true, Ordering::Relaxed);
+    }
+
+    fn alive(&self) -> bool {
+        let last = Duration::from_millis(self.last_round.load(Ordering::Relaxed));
+        self.started.elapsed().saturating_sub(last) < STOPPED
+    }
+}
+
+/// The pages.
+pub fn router(shown: Arc<Shown>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/observe", get(observe))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .with_state(shown)
+}
+
+async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], shown.metrics.text()).into_response()
+}
+
+async fn observe(State(shown): State<Arc<Shown>>) -> Response {
+    let observed = shown.observed.lock();
+    axum::Json(observed.map_or_else(|_| serde_json::Value::Null, |value| value.clone()))
+        .into_response()
+}
+
+/// Never a matter of the API server: a restart would take the scheduler off a healthy node.
+async fn healthz(State(shown): State<Arc<Shown>>) -> Response {
+    match shown.alive() {
+        true => (StatusCode::OK, "ok\n").into_response(),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "the loop has stopped\n").into_response(),
+    }
+}
+
+async fn readyz(State(shown): State<Arc<Shown>>) -> Response {
+    match shown.ready.load(Ordering::Relaxed) {
+        true => (StatusCode::OK, "ok\n").into_response(),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "pods are not known yet\n").into_response(),
+    }
+}
