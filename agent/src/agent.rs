@@ -40,6 +40,8 @@ const SLOW: u64 = 5;
 const THREADS: usize = 40;
 /// Annotations are written no more often.
 const PUBLISH: Duration = Duration::from_secs(1);
+/// After a failure they wait so much longer.
+const RETRY: Duration = Duration::from_secs(5);
 /// And again after so long, should somebody have changed them where we do not look.
 const REPUBLISH: Duration = Duration::from_secs(300);
 /// Violations are logged no more often.
@@ -578,7 +580,8 @@ impl Agent {
                 self.shown.metrics.api_error();
                 warn!("cannot write the node's {what}: {error}");
                 if what == "annotations" {
-                    self.written = None;
+                    // Not gone: to be written again, and not every second.
+                    self.written = Some((Annotations::new(), Instant::now() + RETRY));
                 }
             }
         }
@@ -589,7 +592,8 @@ impl Agent {
         let wanted = self.wanted();
         let stale = self.written.as_ref().is_none_or(|(last, at)| {
             let changed = *last != wanted || self.seen.as_ref().is_some_and(|seen| *seen != wanted);
-            (changed && at.elapsed() >= PUBLISH) || at.elapsed() >= REPUBLISH
+            let since = Instant::now().checked_duration_since(*at);
+            since.is_some_and(|since| since >= REPUBLISH || (changed && since >= PUBLISH))
         });
         if self.synced && stale && !self.annotating.busy() {
             self.written = Some((wanted.clone(), Instant::now()));

@@ -28,7 +28,11 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use tokio::net::TcpListener;
+use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
+use tracing_subscriber::prelude::*;
 
 async fn run(args: Args) -> Result<()> {
     ensure!(
@@ -89,9 +93,13 @@ async fn run(args: Args) -> Result<()> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(false)
+    // What the client says of a lost connection is said here, too, in a sentence.
+    let targets = Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_target("kube_client", LevelFilter::OFF);
+    let lines = fmt::layer().with_writer(io::stderr).with_ansi(false);
+    tracing_subscriber::registry()
+        .with(lines.with_filter(targets))
         .init();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

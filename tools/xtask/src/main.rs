@@ -77,6 +77,8 @@ enum Task {
 enum K8sTask {
     /// Find a Kubernetes API server and its tools, or build them; prints where they are.
     Fetch,
+    /// Try an infera-agent against a real API server, with the chart's rights.
+    Agent(k8s::agent::AgentArgs),
 }
 
 #[derive(Subcommand)]
@@ -209,6 +211,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Fuzz(arguments) => fuzz::main(&arguments)?,
         Task::Compare(arguments) => compare::main(&arguments)?,
         Task::K8s(K8sTask::Fetch) => k8s::fetch::main()?,
+        Task::K8s(K8sTask::Agent(arguments)) => k8s::agent::main(&arguments)?,
         Task::Chart(ChartTask::Check(arguments)) => chart::check::main(&arguments)?,
         Task::Chart(ChartTask::Runbook(arguments)) => chart::runbook::main(&arguments)?,
     }

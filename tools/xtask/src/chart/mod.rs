@@ -3,7 +3,7 @@
 mod alerts;
 pub mod check;
 mod golden;
-mod guard;
+pub mod guard;
 mod helm;
 mod kubelet;
 mod page;

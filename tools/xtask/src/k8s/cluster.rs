@@ -32,6 +32,8 @@ const REQUEST: Duration = Duration::from_secs(60);
 /// A running API server and what belongs to it; ends when dropped.
 pub struct Cluster {
     daemons: Vec<Daemon>,
+    apiserver: Option<Daemon>,
+    command: Command,
     kubectl: PathBuf,
     server: String,
     // Last: the daemons write there.
@@ -73,22 +75,22 @@ impl Cluster {
                 .args(["--unsafe-no-fsync", "--log-level=warn"]),
             place,
         )?;
-        let apiserver = Daemon::start(
-            "kube-apiserver",
-            Command::new(apiserver?)
-                .arg(format!("--etcd-servers={store}"))
-                .args(["--bind-address=127.0.0.1", "--authorization-mode=RBAC"])
-                .arg(format!("--secure-port={secure}"))
-                .arg(flag("--cert-dir", &place.join("certificates")))
-                .arg(flag("--token-auth-file", &place.join("tokens.csv")))
-                .arg(flag("--service-account-key-file", &key))
-                .arg(flag("--service-account-signing-key-file", &key))
-                .arg("--service-account-issuer=https://kubernetes.default.svc")
-                .arg("--service-cluster-ip-range=10.0.0.0/24"),
-            place,
-        )?;
+        let mut server = Command::new(apiserver?);
+        server
+            .arg(format!("--etcd-servers={store}"))
+            .args(["--bind-address=127.0.0.1", "--authorization-mode=RBAC"])
+            .arg(format!("--secure-port={secure}"))
+            .arg(flag("--cert-dir", &place.join("certificates")))
+            .arg(flag("--token-auth-file", &place.join("tokens.csv")))
+            .arg(flag("--service-account-key-file", &key))
+            .arg(flag("--service-account-signing-key-file", &key))
+            .arg("--service-account-issuer=https://kubernetes.default.svc")
+            .arg("--service-cluster-ip-range=10.0.0.0/24");
+        let apiserver = Daemon::start("kube-apiserver", &server, place)?;
         let mut cluster = Cluster {
-            daemons: vec![etcd, apiserver],
+            daemons: vec![etcd],
+            apiserver: Some(apiserver),
+            command: server,
             kubectl: kubectl?,
             server: format!("https://127.0.0.1:{secure}"),
             directory,
@@ -115,9 +117,21 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Kills the API server, as a failing machine would.
+    pub fn kill_server(&mut self) {
+        self.apiserver = None;
+    }
+
+    /// Starts it again, with all that it knew.
+    pub fn start_server(&mut self) -> Result<()> {
+        let directory = self.directory.path();
+        self.apiserver = Some(Daemon::start("kube-apiserver", &self.command, directory)?);
+        self.wait_until_ready()
+    }
+
     fn wait_until_ready(&mut self) -> Result<()> {
         wait_for("the API server", Duration::from_secs(120), || {
-            for daemon in &mut self.daemons {
+            for daemon in self.daemons.iter_mut().chain(&mut self.apiserver) {
                 daemon.alive()?;
             }
             Ok(())

@@ -1,5 +1,6 @@
 //! A real Kubernetes API server and the tools around it, for tests.
 
+pub mod agent;
 pub mod cluster;
 pub mod definitions;
 pub mod fetch;
