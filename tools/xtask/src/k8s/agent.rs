@@ -218,6 +218,12 @@ impl Test {
         );
         done("an agent killed and started again changes nothing");
 
+        // A server that has just started knows nobody's rights yet, and denies.
+        let log = self.daemon.as_ref().map(|daemon| daemon.log_tail(10_000));
+        let log = log.unwrap_or_default();
+        ensure!(!log.contains("orbidden"), "something was denied:\n{log}");
+        done("nothing was denied to the agent's own rights");
+
         self.cluster.kill_server();
         let started = Instant::now();
         while started.elapsed() < away {
@@ -306,10 +312,6 @@ impl Test {
             ensure!(metrics.contains(name), "no {name} in\n{metrics}");
         }
 
-        let log = self.daemon.as_ref().map(|daemon| daemon.log_tail(10_000));
-        let log = log.unwrap_or_default();
-        ensure!(!log.contains("orbidden"), "something was denied:\n{log}");
-        done("nothing was denied to the agent's own rights");
         Ok(())
     }
 
