@@ -185,16 +185,27 @@ fn steps(
     expect(everywhere(OLD))?;
     rights(cluster)?;
 
+    // A condition, too, under the same policy.
+    operator
+        .types("helm upgrade infera deploy/helm/infera --reuse-values --set rbac.status=true")?;
+    expect(everywhere(OLD))?;
+    if guards.is_some() {
+        conditions(cluster, NODES)?;
+    }
+
     // An image that is not there: the rollout stops at one node.
     operator.types("helm upgrade infera deploy/helm/infera --reuse-values --set-string agent.image.tag=missing")?;
     one_node_waits(cluster)?;
     operator.types(rollback)?;
     expect(everywhere(OLD))?;
 
+    // Afterwards agents that end may still ask, and have no rights any more.
+    nothing_was_denied(cluster)?;
     operator.types("helm uninstall infera")?;
     expect(Agents::new())?;
     let left = keys(cluster, PREFIX)?;
     ensure!(left.is_empty(), "annotations are left: {left:?}");
+    conditions(cluster, 0)?;
     nothing_is_left(cluster)?;
 
     let untyped = operator.untyped(page);
@@ -398,6 +409,44 @@ fn rights(cluster: &Cluster) -> Result<()> {
         ensure!(answer == allowed, "{question}: {}", output.said());
     }
     eprintln!("ok    the agent's rights, with its own token");
+    Ok(())
+}
+
+/// How many nodes have the agent's condition, and all of them say that they enforce.
+fn conditions(cluster: &Cluster, expected: usize) -> Result<()> {
+    wait_for("the nodes' conditions", Duration::from_secs(30), || {
+        let nodes = cluster.get(&["nodes"])?;
+        let nodes = nodes["items"].as_array().cloned().unwrap_or_default();
+        let ours: Vec<_> = nodes
+            .iter()
+            .filter_map(|node| node["status"]["conditions"].as_array())
+            .flatten()
+            .filter(|condition| condition["type"] == "InferaReady")
+            .collect();
+        let right = ours.len() == expected && ours.iter().all(|one| one["status"] == "True");
+        ensure!(right, "{ours:?}");
+        Ok(())
+    })
+}
+
+/// The agents, with their own accounts, never asked for what they may not.
+fn nothing_was_denied(cluster: &Cluster) -> Result<()> {
+    for entry in std::fs::read_dir(cluster.directory())? {
+        let path = entry?.path();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if !(name.starts_with("infera-agent-") && name.ends_with(".log")) {
+            continue;
+        }
+        let log = std::fs::read_to_string(&path)?;
+        let denied = log
+            .lines()
+            .find(|line| line.to_lowercase().contains("forbidden"));
+        ensure!(denied.is_none(), "{name}: {denied:?}");
+    }
     Ok(())
 }
 
