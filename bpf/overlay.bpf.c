@@ -84,7 +84,11 @@ volatile u64 infera_unseen;	/* ns that the scheduler process has had work it has
 struct cpu_ctx {
 	u32 tier;	/* tier that runs or was promised the CPU; TIER_SYSTEM when it is no victim */
 	u32 guaranteed;	/* the next task runs on a wait bound: it is not preempted */
-	u64 user_at;	/* user tiers last ran here, or had nothing waiting */
+	u32 own_ran;	/* the last user turn was of its own queue */
+	u64 user_at;	/* the run queue last had a turn here, or had nothing waiting */
+	u64 own_at;	/* the same for its own queue, of tasks that can run nowhere else */
+	u64 turn;	/* its own queue: the last turn taken */
+	u64 turns[TIER_SLOTS];	/* and the last one given out to each tier */
 	u64 high_at;	/* the same for High */
 };
 static struct cpu_ctx cpu_ctxs[MAX_CPUS];
@@ -243,6 +247,22 @@ static u32 served_as(const struct task_struct *p, u32 tier)
 	return NR_TIERS;
 }
 
+/*
+ * A place in @cpu's own queue. Its tiers take turns: where protected tiers leave the queue a
+ * turn now and then, a crowd of one tier must not keep the others away for good.
+ */
+static u64 next_turn(s32 cpu, u32 tier)
+{
+	struct cpu_ctx *c = lookup_cpu(cpu);
+	u64 *last;
+
+	if (!c)
+		return 0;
+	last = &c->turns[tier & (TIER_SLOTS - 1)];
+	*last = (*last > c->turn ? *last : c->turn) + 1;
+	return *last;
+}
+
 static u64 slice_of(u32 tier)
 {
 	u64 slice = infera_slice_ns[tier & (TIER_SLOTS - 1)];
@@ -370,6 +390,12 @@ s32 BPF_STRUCT_OPS(infera_select_cpu, struct task_struct *p, s32 prev_cpu, u64 w
 	return prev_cpu;
 }
 
+/* Queues @p for @cpu alone. */
+static void queue_own(struct task_struct *p, s32 cpu, u32 tier, u64 slice, u64 enq_flags)
+{
+	scx_bpf_dsq_insert_vtime(p, cpu_to_dsq(cpu), slice, next_turn(cpu, tier), enq_flags);
+}
+
 /* Sends @p to the policy; when the ring is full, to the run queue in arrival order. */
 static void queue_to_user(struct task_struct *p, struct infera_task *t, u32 tier,
 			  s32 prev_cpu, u64 enq_flags)
@@ -380,8 +406,10 @@ static void queue_to_user(struct task_struct *p, struct infera_task *t, u32 tier
 	msg = tctx ? bpf_ringbuf_reserve(&queued, sizeof(*msg), 0) : NULL;
 	if (!msg) {
 		sched_congested(p);
-		scx_bpf_dsq_insert(p, is_pinned(p) ? cpu_to_dsq(prev_cpu) : RUN_DSQ,
-				   slice_of(tier), enq_flags);
+		if (is_pinned(p))
+			queue_own(p, prev_cpu, tier, slice_of(tier), enq_flags);
+		else
+			scx_bpf_dsq_insert(p, RUN_DSQ, slice_of(tier), enq_flags);
 		count_path(bpf_get_smp_processor_id(), tier, PATH_FULL);
 		return;
 	}
@@ -406,14 +434,16 @@ static void enqueue_protected(struct task_struct *p, struct infera_task *t, u32 
 	struct cpu_ctx *c = lookup_cpu(prev_cpu);
 	u64 slice = slice_of(tier);
 	s32 cpu = NO_CPU;
+	u32 served;
 
 	t->queued_at = scx_bpf_now();
-	tier = served_as(p, tier);
-	if (tier == NR_TIERS) {
-		scx_bpf_dsq_insert(p, cpu_to_dsq(prev_cpu), slice, enq_flags);
+	served = served_as(p, tier);
+	if (served == NR_TIERS) {
+		queue_own(p, prev_cpu, tier, slice, enq_flags);
 		scx_bpf_kick_cpu(prev_cpu, SCX_KICK_IDLE);
 		return;
 	}
+	tier = served;
 	if (pinned) {
 		if (woken && scx_bpf_test_and_clear_cpu_idle(prev_cpu)) {
 			claim(prev_cpu, tier);
@@ -528,7 +558,7 @@ static long take_decision(struct bpf_dynptr *dynptr, void *context)
 
 	/* A pinned task waits where it can run; so does one whose CPUs are all fenced. */
 	if (is_pinned(p) || served_as(p, tier) == NR_TIERS)
-		scx_bpf_dsq_insert(p, cpu_to_dsq(cpu), slice, d->flags);
+		queue_own(p, cpu, tier, slice, d->flags);
 	else
 		scx_bpf_dsq_insert(p, RUN_DSQ, slice, d->flags);
 	/* Dequeued since: another enqueue follows or followed. */
@@ -537,7 +567,6 @@ static long take_decision(struct bpf_dynptr *dynptr, void *context)
 		__sync_fetch_and_add(&nr_cancel_dispatches, 1);
 		goto out;
 	}
-	scx_bpf_task_set_dsq_vtime(p, d->vtime);
 	__sync_fetch_and_add(&nr_user_dispatches, 1);
 	count_path(bpf_get_smp_processor_id(), tier, PATH_USER);
 	if (!is_pinned(p))
@@ -558,19 +587,51 @@ static bool serve_scheduler(bool *pending)
 	return true;
 }
 
-/* Work of the user tiers for @cpu: the scheduler that decides, pinned tasks, the run queue. */
-static bool serve_user(s32 cpu, bool *pending, u64 now)
+/* Gives @cpu to the next task that can run nowhere else. */
+static bool serve_own(s32 cpu, struct cpu_ctx *c, u64 now)
+{
+	struct task_struct *p;
+	u64 turn = 0;
+
+	if (!scx_bpf_dsq_nr_queued(cpu_to_dsq(cpu)))
+		return false;
+	bpf_for_each(scx_dsq, p, cpu_to_dsq(cpu), 0) {
+		turn = p->scx.dsq_vtime;
+		break;
+	}
+	if (!scx_bpf_dsq_move_to_local(cpu_to_dsq(cpu), 0))
+		return false;
+	if (turn > c->turn)
+		c->turn = turn;
+	c->own_at = now;
+	c->own_ran = 1;
+	return true;
+}
+
+/* Gives @cpu to the next decided task. */
+static bool serve_decided(s32 cpu, struct cpu_ctx *c, u64 now)
+{
+	if (!may_use(cpu, TIER_NORMAL) || !scx_bpf_dsq_move_to_local(RUN_DSQ, 0))
+		return false;
+	c->user_at = now;
+	c->own_ran = 0;
+	return true;
+}
+
+/*
+ * Work of the user tiers for @cpu: the scheduler that decides; then its own queue and the run
+ * queue in turns, so that neither keeps the other away.
+ */
+static bool serve_user(s32 cpu, struct cpu_ctx *c, bool *pending, u64 now)
 {
 	bool soon = !scx_bpf_dsq_nr_queued(RUN_DSQ) ||
 		    (sched_wanted_at && time_delta(now, sched_wanted_at) >= NSEC_PER_SEC / 1000);
 
 	if (soon && serve_scheduler(pending))
 		return true;
-	if (scx_bpf_dsq_move_to_local(cpu_to_dsq(cpu), 0))
+	if (c->own_ran && serve_decided(cpu, c, now))
 		return true;
-	if (may_use(cpu, TIER_NORMAL) && scx_bpf_dsq_move_to_local(RUN_DSQ, 0))
-		return true;
-	return serve_scheduler(pending);
+	return serve_own(cpu, c, now) || serve_decided(cpu, c, now) || serve_scheduler(pending);
 }
 
 /* Adds what @p has used since the last time to its own and its tier's account. */
@@ -603,7 +664,7 @@ static bool keep(struct task_struct *prev, struct infera_task *t, s32 cpu, u32 t
 void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 {
 	struct cpu_ctx *c = lookup_cpu(cpu);
-	bool pending, home, waiting;
+	bool pending, owed;
 	struct infera_task *t = NULL;
 	u64 now = scx_bpf_now();
 	u32 tier = NR_TIERS;	/* of @prev, if it wants to go on */
@@ -621,21 +682,27 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 	 * The wait bounds. A fenced CPU owes nothing to the run queue, only to tasks that
 	 * can run nowhere else.
 	 */
-	home = is_home(cpu, TIER_NORMAL);
-	waiting = scx_bpf_dsq_nr_queued(cpu_to_dsq(cpu)) > 0 ||
-		  (home && (pending || scx_bpf_dsq_nr_queued(RUN_DSQ)));
-	if (!waiting)
+	owed = is_home(cpu, TIER_NORMAL) && (pending || scx_bpf_dsq_nr_queued(RUN_DSQ));
+	if (!owed)
 		c->user_at = now;
-	if (waiting && home && sched_wanted_at &&
+	if (owed && sched_wanted_at &&
 	    time_delta(now, sched_wanted_at) >= infera_sched_bound_ns && serve_scheduler(&pending))
 		goto out;
-	if (waiting && time_delta(now, c->user_at) >= infera_user_bound_ns) {
+	if (owed && time_delta(now, c->user_at) >= infera_user_bound_ns) {
+		c->own_ran = 1;	/* the run queue's turn */
 		c->guaranteed = 1;
-		if (serve_user(cpu, &pending, now)) {
+		if (serve_user(cpu, c, &pending, now)) {
 			infera_guaranteed[cpu & (MAX_CPUS - 1)]++;
 			goto out;
 		}
 		c->guaranteed = 0;
+	}
+	if (!scx_bpf_dsq_nr_queued(cpu_to_dsq(cpu)))
+		c->own_at = now;
+	else if (time_delta(now, c->own_at) >= infera_user_bound_ns && serve_own(cpu, c, now)) {
+		c->guaranteed = 1;
+		infera_guaranteed[cpu & (MAX_CPUS - 1)]++;
+		goto out;
 	}
 	if (may_use(cpu, TIER_HIGH)) {
 		if (!scx_bpf_dsq_nr_queued(TIER_DSQ(TIER_HIGH)))
@@ -663,7 +730,7 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 		goto out;
 	if (t && tier <= TIER_HIGH && keep(prev, t, cpu, tier, now))
 		goto out;
-	if (serve_user(cpu, &pending, now))
+	if (serve_user(cpu, c, &pending, now))
 		goto out;
 	/* Nobody else wants this CPU. */
 	if (t && keep(prev, t, cpu, tier, now))
@@ -725,7 +792,7 @@ void BPF_STRUCT_OPS(infera_running, struct task_struct *p)
 	t->run_at = now;
 	/* A guaranteed turn is not taken back half way. */
 	c->tier = c->guaranteed ? TIER_SYSTEM : tier;
-	if (tier >= TIER_NORMAL || is_usersched_task(p))
+	if (is_usersched_task(p))
 		c->user_at = now;
 	if (tier == TIER_HIGH)
 		c->high_at = now;
@@ -853,10 +920,13 @@ static void measure_queue(u64 dsq, u64 now)
 			u32 served = served_as(p, t->tier);
 
 			if ((served == NR_TIERS ||
-			     (dsq == TIER_DSQ(TIER_CRITICAL) && served != TIER_CRITICAL)) &&
-			    scx_bpf_dsq_move(BPF_FOR_EACH_ITER, p, cpu_to_dsq(cpu), 0)) {
-				scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
-				continue;
+			     (dsq == TIER_DSQ(TIER_CRITICAL) && served != TIER_CRITICAL))) {
+				scx_bpf_dsq_move_set_vtime(BPF_FOR_EACH_ITER,
+							   next_turn(cpu, t->tier));
+				if (scx_bpf_dsq_move_vtime(BPF_FOR_EACH_ITER, p, cpu_to_dsq(cpu), 0)) {
+					scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
+					continue;
+				}
 			}
 		}
 

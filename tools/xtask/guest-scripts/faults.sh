@@ -100,7 +100,11 @@ fault_sigsegv_both() { kill -SEGV $GUARD $SCX; cause --signal 11 --pid $GUARD --
 
 # The drills' moment is not known outside; what tasks waited tells how long it took.
 drill() {
-	grep -q "$1" /tmp/guard.log || sleep 4
+	n=0
+	until grep -q "$1" /tmp/guard.log || [ $n -gt 20 ]; do
+		n=$((n + 1))
+		usleep 500000
+	done
 	grep -q "$1" /tmp/guard.log || note "the log does not say '$1'"
 }
 prepare_policy_panic() { SCX_ARGS="--drill panic@100"; }

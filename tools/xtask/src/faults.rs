@@ -318,7 +318,7 @@ fn run(args: &FaultArgs, batch: &[&Fault]) -> Result<usize> {
         kernel: args.kernel.clone(),
         exact: true,
         turn_us: args.turn_us,
-        timeout: Duration::from_secs(1200),
+        timeout: Duration::from_secs(1800),
         ..VmOptions::default()
     };
     let command = ["sh", "-c", &script].map(str::to_owned);

@@ -40,6 +40,7 @@ const GUEST_TESTS: &[GuestTest] = guest_tests![
     children_and_moved_threads_change_tier,
     a_critical_wakeup_preempts_background,
     affinity_outside_the_own_cpus_still_runs,
+    tiers_take_turns_on_a_busy_cpu,
     background_stays_off_a_wanted_fence,
     background_keeps_its_share_under_critical,
     sigint_under_load_gives_the_node_back,
@@ -146,7 +147,7 @@ fn guest_test(test: &GuestTest, kernel: String) -> Result<(), Failed> {
         // A busy machine cannot disturb exact time, and QEMU's CPUs in parallel now and then
         // lose a timer interrupt for good: docs/decisions.md.
         exact: true,
-        timeout: Duration::from_secs(300),
+        timeout: Duration::from_secs(600),
         ..VmOptions::default()
     };
     let command = ["sh", "-c", &format!("{PRELUDE}\n{}", test.script)].map(str::to_owned);
