@@ -5,9 +5,7 @@ use crate::busiest::Busiest;
 use crate::cli::Args;
 use crate::guard::{Paths, Supervisor, ask, stand_down, take_over};
 use crate::http::Shown;
-use crate::keys::Keys;
 use crate::lint::{self, Sampler, Snapshot, Tiers, Verdict};
-use crate::pods::PodFacts;
 use crate::publish::{self, Annotations, Notice};
 use crate::stats::{Client as StatsClient, Stats};
 use crate::tree::Kubepods;
@@ -16,6 +14,8 @@ use crate::{own, psi};
 use futures::{FutureExt, Stream, StreamExt};
 use infera_control::{Request, Status};
 use infera_plan::{Assignment, Config, Fence, Plan, Topology};
+use infera_pods::Keys;
+use infera_pods::PodFacts;
 use infera_policy::Tier;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::runtime::watcher::{self, Event};
@@ -338,14 +338,7 @@ impl Agent {
         self.debounce.done();
         let kubepods = self.kubepods();
         let pods: Vec<PodFacts> = self.pods.values().cloned().collect();
-        let threads = self.topology.as_ref().map_or(1, |topology| {
-            topology
-                .cores
-                .iter()
-                .map(|core| core.len())
-                .max()
-                .unwrap_or(1)
-        });
+        let threads = self.topology.as_ref().map_or(1, Topology::threads_per_core);
         let (wanted, left_out) = assign(&pods, &kubepods, threads);
         if left_out > 0 {
             warn!(

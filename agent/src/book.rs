@@ -1,8 +1,8 @@
 //! The assignment in force: from pods to what the scheduler is told, and when.
 
-use crate::pods::PodFacts;
 use crate::tree::Kubepods;
-use infera_plan::{Assignment, PodCgroup};
+use infera_plan::{Assignment, PodCgroup, whole_cores};
+use infera_pods::PodFacts;
 use infera_policy::Tier;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -55,8 +55,7 @@ pub fn assign(
         .iter()
         .filter(|pod| pod.tier == Tier::Critical)
         .fold(0u64, |sum, pod| sum.saturating_add(pod.cpu_millis));
-    // Cores are whole, and a core has several CPUs where it has several threads.
-    let cores = critical.div_ceil(1000 * threads_per_core.max(1) as u64) as usize;
+    let cores = whole_cores(critical, threads_per_core);
     let assignment = Assignment {
         generation: 0,
         critical_cores: (cores > 0).then_some(cores),
@@ -160,6 +159,7 @@ mod tests {
             qos: QosClass::Burstable,
             tier,
             cpu_millis,
+            limit_millis: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the agent writes to its node: annotations, a condition, events.
 
-use crate::keys::Keys;
+use infera_pods::Keys;
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};

@@ -8,10 +8,12 @@ mod assignment;
 mod config;
 mod plan;
 mod priority;
+mod sizing;
 mod topology;
 
 pub use assignment::{ASSIGNMENT_FILE, Assignment, AssignmentError, PodCgroup};
 pub use config::{Config, ConfigError, Fence, Rule};
 pub use plan::{CpuPlan, Plan, TierMask, bit};
 pub use priority::{PodPriority, PriorityMapping, QosClass};
+pub use sizing::{PodSize, Sizing, TierSize, whole_cores};
 pub use topology::{CpuSet, Topology, TopologyError, format_cpu_list, parse_cpu_list};

@@ -111,6 +111,26 @@ impl Topology {
         Ok(Topology { cores, llcs })
     }
 
+    /// A machine that is not here: so many CPUs, numbered as Linux does, in cores of so many
+    /// threads, with one LLC.
+    #[must_use]
+    pub fn uniform(cpus: usize, threads_per_core: usize) -> Topology {
+        let threads = threads_per_core.max(1);
+        let cores = (cpus / threads).max(1);
+        Topology {
+            cores: (0..cores)
+                .map(|core| (core..cores * threads).step_by(cores).collect())
+                .collect(),
+            llcs: vec![(0..cores * threads).collect()],
+        }
+    }
+
+    /// CPUs of a core, of the largest where they differ.
+    #[must_use]
+    pub fn threads_per_core(&self) -> usize {
+        self.cores.iter().map(CpuSet::len).max().unwrap_or(1)
+    }
+
     /// How many LLCs some CPUs are spread over.
     pub fn llcs_of(&self, cpus: &CpuSet) -> usize {
         let touched = |llc: &&CpuSet| !llc.is_disjoint(cpus);

@@ -1,5 +1,6 @@
 //! `infera`: the operator's command line.
 
+mod plan;
 mod safe_mode;
 mod status;
 
@@ -35,6 +36,11 @@ enum Command {
         #[arg(short, long, default_value = "text")]
         output: Output,
     },
+    /// What would be enforced for these pods on this node: fences, headroom, and what does not
+    /// add up.
+    ///
+    /// Exit status 0: all adds up; 1: there are warnings; 2: something cannot be read.
+    Plan(plan::PlanArgs),
     /// Stand down, or take over again.
     SafeMode {
         #[command(subcommand)]
@@ -71,6 +77,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Status { output } => status::print(output),
+        Command::Plan(args) => plan::print(&args),
         Command::SafeMode {
             switch: Switch::On { reason },
         } => safe_mode::on(&reason),

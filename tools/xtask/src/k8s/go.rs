@@ -64,21 +64,18 @@ fn module(package: &str, version: &str, variables: &[&str], scratch: &Path) -> R
     for variable in variables {
         flags.push_str(&format!(" -X {variable}={version}"));
     }
+    // Not `go install`: it refuses a module that replaces others by folders of its own, as etcd's
+    // do, though their releases serve as well.
+    command::run(go(scratch).args(["mod", "init", "build"]))?;
+    command::run(go(scratch).args(["get", &format!("{package}@{version}")]))?;
+    let built = scratch.join("built");
     command::run(
         go(scratch)
-            .env("GOBIN", scratch)
-            .args(["install", "-ldflags", &flags])
-            .arg(format!("{package}@{version}")),
+            .args(["build", "-ldflags", &flags, "-o"])
+            .arg(&built)
+            .arg(package),
     )?;
-    // A trailing version is not part of a program's name.
-    let name = package
-        .rsplit('/')
-        .find(|part| {
-            let number = part.strip_prefix('v');
-            number.is_none_or(|number| number.parse::<u32>().is_err())
-        })
-        .context("a package has a name")?;
-    Ok(scratch.join(name))
+    Ok(built)
 }
 
 /// `k8s.io/kubernetes` replaces its libraries by folders of its own, which a module that depends

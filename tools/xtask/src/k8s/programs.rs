@@ -39,7 +39,7 @@ pub enum Program {
 pub enum Source {
     /// A package of the module `k8s.io/kubernetes`.
     Kubernetes,
-    /// `go install PACKAGE@VERSION`, with these variables set to the version.
+    /// `go get PACKAGE@VERSION` and `go build`, with these variables set to the version.
     Module {
         /// The package.
         package: &'static str,

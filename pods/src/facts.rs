@@ -1,6 +1,7 @@
 //! What of a pod matters here.
 
 use crate::keys::Keys;
+use crate::quantity::parse_millis;
 use infera_plan::{PodPriority, PriorityMapping, QosClass};
 use infera_policy::Tier;
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -22,6 +23,8 @@ pub struct PodFacts {
     pub tier: Tier,
     /// Thousandths of a CPU that it asks for.
     pub cpu_millis: u64,
+    /// Thousandths of a CPU that it may use at most; `None`: some container has no limit.
+    pub limit_millis: Option<u64>,
 }
 
 impl PodFacts {
@@ -72,6 +75,7 @@ impl PodFacts {
                 spec.containers.iter(),
                 spec.init_containers.iter().flatten(),
             ),
+            limit_millis: cpu_limit(&spec.containers),
         })
     }
 }
@@ -91,6 +95,15 @@ fn asks_for_nothing(containers: &[Container]) -> bool {
             none(&resources.requests) && none(&resources.limits)
         })
     })
+}
+
+/// What the containers may use together.
+fn cpu_limit(containers: &[Container]) -> Option<u64> {
+    let limits = containers.iter().map(|container| {
+        let limit = container.resources.as_ref()?.limits.as_ref()?.get("cpu")?;
+        parse_millis(&limit.0)
+    });
+    limits.sum()
 }
 
 /// What the containers ask for together, or the largest initial one, or what stays beside.
@@ -123,28 +136,6 @@ fn cpu_request<'a>(
         .max(largest)
 }
 
-/// A quantity of CPUs in thousandths: `2`, `1500m`, `0.5`, `1e3m`, `2k`.
-#[must_use]
-pub fn parse_millis(text: &str) -> Option<u64> {
-    let (number, scale) = match text.find(|c: char| c.is_ascii_alphabetic() && c != 'e' && c != 'E')
-    {
-        Some(at) => (
-            &text[..at],
-            match &text[at..] {
-                "n" => 1e-6,
-                "u" => 1e-3,
-                "m" => 1.0,
-                "k" => 1e6,
-                _ => return None,
-            },
-        ),
-        None => (text, 1e3),
-    };
-    let millis = (number.parse::<f64>().ok()? * scale).ceil();
-    // Nobody has a million CPUs.
-    (0.0..=1e9).contains(&millis).then_some(millis as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +163,7 @@ mod tests {
         assert_eq!(facts.name, "shop/web");
         assert_eq!(facts.cgroup_uid, "1234-ab");
         assert_eq!(facts.cpu_millis, 2500);
+        assert_eq!(facts.limit_millis, None);
     }
 
     #[test]
@@ -209,24 +201,5 @@ mod tests {
             assert_eq!(facts(pod), None, "{uid}");
         }
         assert_eq!(facts(json!({"metadata": {"uid": "a"}})), None);
-    }
-
-    #[test]
-    fn quantities_are_thousandths() {
-        for (text, millis) in [
-            ("2", Some(2000)),
-            ("0.5", Some(500)),
-            ("1500m", Some(1500)),
-            ("100u", Some(1)),
-            ("1e3m", Some(1000)),
-            ("2k", Some(2_000_000)),
-            ("", None),
-            ("-1", None),
-            ("1Gi", None),
-            ("nan", None),
-            ("1e300", None),
-        ] {
-            assert_eq!(parse_millis(text), millis, "{text}");
-        }
     }
 }
