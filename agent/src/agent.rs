@@ -5,7 +5,7 @@ use crate::busiest::Busiest;
 use crate::cli::Args;
 use crate::guard::{Paths, Supervisor, ask, stand_down, take_over};
 use crate::http::Shown;
-use crate::lint::{self, Sampler, Snapshot, Tiers, Verdict};
+use crate::lint::{self, Judge, Sampler, Snapshot, Thread, Tiers, Verdict};
 use crate::publish::{self, Annotations, Notice};
 use crate::stats::{Client as StatsClient, Stats};
 use crate::tree::Kubepods;
@@ -49,12 +49,21 @@ const LOG: Duration = Duration::from_secs(60);
 
 type Watched<K> = Pin<Box<dyn Stream<Item = watcher::Result<Event<K>>> + Send>>;
 
-fn watched<K>(api: Api<K>, field: String) -> Watched<K>
+/// Without an API server nothing is ever heard.
+fn watched<K>(client: Option<&Client>, field: String) -> Watched<K>
 where
-    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
+    K: kube::Resource<DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + 'static,
 {
+    let Some(client) = client else {
+        return Box::pin(futures::stream::pending());
+    };
     let config = watcher::Config::default().fields(&field);
-    Box::pin(watch(api, config).default_backoff())
+    Box::pin(watch(Api::all(client.clone()), config).default_backoff())
 }
 
 /// A write to the API server that is under way: the loop waits for none.
@@ -78,7 +87,7 @@ impl Writing {
         self.task = None;
         Some(match result {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Err(error)) => Err(with_causes(&error)),
             Err(error) => Err(error.to_string()),
         })
     }
@@ -121,8 +130,10 @@ pub struct Agent {
     sampler: Sampler,
     tiers: Tiers,
     busiest: Busiest,
-    verdicts: BTreeMap<&'static str, Verdict>,
+    judge: Judge,
     logged: BTreeMap<&'static str, Instant>,
+    // Seconds of CPU time that looking took.
+    lint_cpu: f64,
     stats: Arc<Mutex<StatsClient>>,
     latest: Stats,
     pressure: BTreeMap<String, u64>,
@@ -165,8 +176,9 @@ impl Agent {
             sampler: Sampler::new(Path::new("/proc"), THREADS),
             tiers: Tiers::default(),
             busiest: Busiest::default(),
-            verdicts: BTreeMap::new(),
+            judge: Judge::default(),
             logged: BTreeMap::new(),
+            lint_cpu: 0.0,
             stats: Arc::new(Mutex::new(StatsClient::new(&args.stats_socket))),
             latest: Stats::default(),
             pressure: BTreeMap::new(),
@@ -176,11 +188,15 @@ impl Agent {
     }
 
     /// Runs until it is asked to end.
-    pub async fn run(mut self, client: Client) -> std::io::Result<()> {
+    pub async fn run(mut self, client: Option<Client>) -> std::io::Result<()> {
         let node = self.args.node_name.clone();
-        self.client = Some(client.clone());
-        let mut pods = watched::<Pod>(Api::all(client.clone()), format!("spec.nodeName={node}"));
-        let mut nodes = watched::<Node>(Api::all(client), format!("metadata.name={node}"));
+        let mut pods = watched::<Pod>(client.as_ref(), format!("spec.nodeName={node}"));
+        let mut nodes = watched::<Node>(client.as_ref(), format!("metadata.name={node}"));
+        if client.is_none() {
+            // No pods, and that is known.
+            self.debounce.changed(Instant::now());
+        }
+        self.client = client;
         let mut supervisor = (!self.args.no_scheduler).then(|| {
             let Args {
                 guard,
@@ -197,10 +213,8 @@ impl Agent {
         let mut ticks = 0;
         loop {
             let due = self.debounce.due();
-            if std::mem::take(&mut self.reread)
-                && let Some(client) = self.client.clone()
-            {
-                pods = watched::<Pod>(Api::all(client), format!("spec.nodeName={node}"));
+            if std::mem::take(&mut self.reread) {
+                pods = watched::<Pod>(self.client.as_ref(), format!("spec.nodeName={node}"));
             }
             tokio::select! {
                 // In this order: standing down comes before everything else.
@@ -259,7 +273,7 @@ impl Agent {
                 None => self.gone(&pod),
             },
             Some(Ok(Event::Delete(pod))) => self.gone(&pod),
-            Some(Err(error)) => self.api_failed("pods", &error.to_string()),
+            Some(Err(error)) => self.api_failed("pods", &error),
             None => {}
         }
     }
@@ -279,7 +293,7 @@ impl Agent {
     async fn hear_node(&mut self, event: Option<watcher::Result<Event<Node>>>) {
         let node = match event {
             Some(Ok(Event::Apply(node) | Event::InitApply(node))) => node,
-            Some(Err(error)) => return self.api_failed("its node", &error.to_string()),
+            Some(Err(error)) => return self.api_failed("its node", &error),
             _ => return,
         };
         let annotations = node.metadata.annotations.unwrap_or_default();
@@ -300,9 +314,11 @@ impl Agent {
         let Some(requested) = self.requested.filter(|_| self.requested != self.acted) else {
             return;
         };
+        let heard = Instant::now();
         let done = match requested {
             true => {
                 let key = self.keys.safe_mode_requested();
+                info!("{key}=true: standing down");
                 stand_down(&self.paths, &format!("{key}=true")).await
             }
             false => take_over(&self.paths).await,
@@ -310,8 +326,9 @@ impl Agent {
         match done {
             Ok(()) => {
                 info!(
-                    "safe mode is {} as the node's annotation asks",
-                    if requested { "on" } else { "off" }
+                    "safe mode is {} as the node's annotation asks, {} ms after it was heard",
+                    if requested { "on" } else { "off" },
+                    heard.elapsed().as_millis()
                 );
                 self.acted = self.requested;
             }
@@ -321,9 +338,20 @@ impl Agent {
         }
     }
 
-    fn api_failed(&self, what: &str, error: &str) {
+    /// Said at once, and then once a minute: an API server may be away for hours.
+    fn api_failed(&mut self, what: &'static str, error: &watcher::Error) {
         self.shown.metrics.api_error();
-        warn!("the API server does not tell of {what}, what is known stays in force: {error}");
+        if self
+            .logged
+            .get(what)
+            .is_none_or(|last| last.elapsed() > LOG)
+        {
+            warn!(
+                "the API server does not tell of {what}, what is known stays in force: {}",
+                with_causes(error)
+            );
+            self.logged.insert(what, Instant::now());
+        }
     }
 
     fn kubepods(&self) -> Kubepods {
@@ -500,29 +528,21 @@ impl Agent {
     }
 
     fn lint(&mut self) {
+        let before = own::thread_cpu();
+        self.check();
+        self.lint_cpu += own::thread_cpu() - before;
+    }
+
+    fn check(&mut self) {
+        let now = Instant::now();
         let threads = self.sampler.sample(&self.tiers);
-        self.busiest.see(&threads, Instant::now());
-        // The stock scheduler knows no fences: nothing is promised then.
-        let in_force = self
-            .status
-            .as_ref()
-            .is_some_and(|status| status.generation == self.book.generation());
-        let fenced = self
-            .plan
-            .as_ref()
-            .filter(|_| self.readiness.attached && in_force);
-        let snapshot = Snapshot {
-            threads,
-            fence: fenced.map(|plan| plan.fence.clone()).unwrap_or_default(),
-            lent: self.config.loans,
-            cores: self
-                .topology
-                .as_ref()
-                .map(|topology| topology.cores.clone())
-                .unwrap_or_default(),
-        };
-        self.verdicts = lint::run(&snapshot);
-        for (id, verdict) in &self.verdicts {
+        self.busiest.see(&threads, now);
+        let some = self.snapshot(threads);
+        if self.judge.wants_all(&some, now) {
+            let all = self.snapshot(self.sampler.all(&self.tiers));
+            self.judge.look(&all, now);
+        }
+        for (id, verdict) in self.judge.verdicts() {
             self.shown.metrics.lint(id, verdict.violations());
             if let Verdict::Fail { evidence, fix } = verdict
                 && self.logged.get(id).is_none_or(|last| last.elapsed() > LOG)
@@ -534,6 +554,28 @@ impl Agent {
                 );
                 self.logged.insert(id, Instant::now());
             }
+        }
+    }
+
+    fn snapshot(&self, threads: Vec<Thread>) -> Snapshot {
+        // The stock scheduler knows no fences: nothing is promised then.
+        let in_force = self
+            .status
+            .as_ref()
+            .is_some_and(|status| status.generation == self.book.generation());
+        let fenced = self
+            .plan
+            .as_ref()
+            .filter(|_| self.readiness.attached && in_force);
+        Snapshot {
+            threads,
+            fence: fenced.map(|plan| plan.fence.clone()).unwrap_or_default(),
+            lent: self.config.loans,
+            cores: self
+                .topology
+                .as_ref()
+                .map(|topology| topology.cores.clone())
+                .unwrap_or_default(),
         }
     }
 
@@ -611,7 +653,7 @@ impl Agent {
 
     fn linted(&self) -> BTreeMap<&str, serde_json::Value> {
         let checks = lint::CHECKS.iter().filter_map(|check| {
-            let verdict = self.verdicts.get(check.id())?;
+            let verdict = self.judge.verdicts().get(check.id())?;
             Some((check.id(), json!({"why": check.why(), "now": verdict})))
         });
         checks.collect()
@@ -643,9 +685,29 @@ impl Agent {
             "tiers": self.latest,
             "busiest": self.busiest.top(10, Instant::now()),
             "lint": self.linted(),
-            "own": {"cpu_seconds": cpu, "resident_bytes": resident},
+            "own": {
+                "cpu_seconds": cpu,
+                "lint_cpu_seconds": self.lint_cpu,
+                "resident_bytes": resident,
+            },
         })
     }
+}
+
+/// An error and what it came from: "client error" alone helps nobody. Causes that are said already
+/// are not said again.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let sentence = error.to_string();
+        if !text.contains(&sentence) {
+            text.push_str(": ");
+            text.push_str(&sentence);
+        }
+        cause = error.source();
+    }
+    text
 }
 
 async fn until(due: Option<Instant>) {

@@ -26,6 +26,10 @@ pub struct Args {
     /// Starts no scheduler: one is started otherwise, or none is wanted.
     #[arg(long)]
     pub no_scheduler: bool,
+    /// On a node without Kubernetes: tiers are those of the configuration's cgroups; metrics,
+    /// placement linter and safe mode as ever.
+    #[arg(long, conflicts_with = "node_condition")]
+    pub standalone: bool,
     /// Sets the node condition InferaReady, too.
     #[arg(long)]
     pub node_condition: bool,

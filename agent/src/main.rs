@@ -35,17 +35,22 @@ use tracing_subscriber::prelude::*;
 async fn run(args: Args) -> Result<()> {
     ensure!(
         !args.node_name.is_empty()
+            || args.standalone
             || matches!(args.command, Some(Command::Cleanup { all_nodes: true })),
         "which node is this? Set NODE_NAME or --node-name"
     );
-    // As rustls wants it: said once, not found out.
-    let client = Client::try_default()
-        .await
-        .context("no way to the API server: run it in a pod, or set KUBECONFIG")?;
-    if let Some(Command::Cleanup { all_nodes }) = args.command {
-        let node = (!all_nodes).then_some(args.node_name.as_str());
+    let client = match args.standalone {
+        true => None,
+        false => Some(
+            Client::try_default()
+                .await
+                .context("no way to the API server: run it in a pod, set KUBECONFIG, or use --standalone on a node without Kubernetes")?,
+        ),
+    };
+    if let (Some(Command::Cleanup { all_nodes }), Some(client)) = (&args.command, &client) {
+        let node = (!*all_nodes).then_some(args.node_name.as_str());
         let keys = Keys::new(&args.prefix);
-        let cleaned = publish::clean_up(client, &keys, node).await?;
+        let cleaned = publish::clean_up(client.clone(), &keys, node).await?;
         println!("{cleaned} nodes have none of our annotations");
         return Ok(());
     }

@@ -3,7 +3,19 @@
 use super::Snapshot;
 use serde::Serialize;
 
-/// What a check found.
+/// A violation that was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The thread that is where it must not be.
+    pub tid: u32,
+    /// What was seen, a sentence.
+    pub sentence: String,
+}
+
+/// What a check found: nothing where it is as promised, or why it says nothing here.
+pub type Findings = Result<Vec<Finding>, &'static str>;
+
+/// What holds of an invariant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "verdict")]
 pub enum Verdict {
@@ -24,15 +36,6 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Of what was found; nothing found is as promised.
-    #[must_use]
-    pub fn of(evidence: Vec<String>, fix: &'static str) -> Verdict {
-        match evidence.is_empty() {
-            true => Verdict::Pass,
-            false => Verdict::Fail { evidence, fix },
-        }
-    }
-
     /// How many violations there are now.
     #[must_use]
     pub fn violations(&self) -> usize {
@@ -49,6 +52,8 @@ pub trait Check: Sync {
     fn id(&self) -> &'static str;
     /// What it is good for.
     fn why(&self) -> &'static str;
-    /// Looks.
-    fn run(&self, snapshot: &Snapshot) -> Verdict;
+    /// What to do where it is violated.
+    fn fix(&self) -> &'static str;
+    /// Looks. A snapshot of some threads may lead to suspect others than one of all.
+    fn run(&self, snapshot: &Snapshot) -> Findings;
 }

@@ -1,6 +1,6 @@
 //! A thread is scheduled in its pod's tier.
 
-use super::{Check, Snapshot, Verdict};
+use super::{Check, Findings, Snapshot};
 
 /// A thread whose cgroups give it another tier than its pod has.
 pub struct LayerMismatch;
@@ -14,18 +14,19 @@ impl Check for LayerMismatch {
         "the tier that an operator chose is the one that must be in force"
     }
 
-    fn run(&self, snapshot: &Snapshot) -> Verdict {
+    fn fix(&self) -> &'static str {
+        "a rule of infera.toml names a cgroup inside of the pod, or the assignment is not in force yet"
+    }
+
+    fn run(&self, snapshot: &Snapshot) -> Findings {
         let evidence = snapshot
             .threads
             .iter()
             .filter_map(|thread| {
                 let wanted = thread.pod_tier.filter(|tier| *tier != thread.tier)?;
-                Some(format!("{thread}: its pod is {wanted}"))
+                Some(thread.found(format!("its pod is {wanted}")))
             })
             .collect();
-        Verdict::of(
-            evidence,
-            "a rule of infera.toml names a cgroup inside of the pod, or the assignment is not in force yet",
-        )
+        Ok(evidence)
     }
 }

@@ -1,16 +1,20 @@
 //! The placement linter: looks whether what was promised of tiers and CPUs is so.
+//!
+//! It looks at a few threads every second. Where those give rise to suspicion it looks at all, and
+//! what it sees there twice, a second apart, is a violation: a thread on its way from one CPU to
+//! another is none.
 
 mod check;
+mod judge;
 mod layer_mismatch;
 mod open_reserve;
 mod protected_fallback;
 mod smt_collision;
 mod snapshot;
 
-pub use check::{Check, Verdict};
+pub use check::{Check, Finding, Findings, Verdict};
+pub use judge::Judge;
 pub use snapshot::{Sampler, Snapshot, Thread, Tiers};
-
-use std::collections::BTreeMap;
 
 /// Every check, in the order in which they are shown.
 pub const CHECKS: [&dyn Check; 4] = [
@@ -19,10 +23,3 @@ pub const CHECKS: [&dyn Check; 4] = [
     &open_reserve::OpenReserve,
     &layer_mismatch::LayerMismatch,
 ];
-
-/// What every check says of a snapshot, by its name.
-#[must_use]
-pub fn run(snapshot: &Snapshot) -> BTreeMap<&'static str, Verdict> {
-    let verdicts = CHECKS.map(|check| (check.id(), check.run(snapshot)));
-    verdicts.into()
-}

@@ -1,6 +1,6 @@
 //! Open work stays out of what is reserved.
 
-use super::{Check, Snapshot, Verdict};
+use super::{Check, Findings, Snapshot};
 use infera_policy::Tier;
 
 /// Low and Background on a fence that is not lent.
@@ -15,11 +15,13 @@ impl Check for OpenReserve {
         "reserved CPUs are to be free at the moment they are needed"
     }
 
-    fn run(&self, snapshot: &Snapshot) -> Verdict {
+    fn fix(&self) -> &'static str {
+        "see whether the scheduler is attached and the fence in force: infera status"
+    }
+
+    fn run(&self, snapshot: &Snapshot) -> Findings {
         if snapshot.fence.is_empty() || snapshot.lent {
-            return Verdict::Skip {
-                reason: "no CPU is kept free: there is no fence, or it is lent",
-            };
+            return Err("no CPU is kept free: there is no fence, or it is lent");
         }
         let inside = snapshot.running().filter(|thread| {
             thread.tier >= Tier::Low
@@ -27,11 +29,8 @@ impl Check for OpenReserve {
                 && snapshot.has_choice(thread)
         });
         let evidence = inside
-            .map(|thread| format!("{thread} is on the fence, which is not lent"))
+            .map(|thread| thread.found("on the fence, which is not lent".into()))
             .collect();
-        Verdict::of(
-            evidence,
-            "see whether the scheduler is attached and the fence in force: infera status",
-        )
+        Ok(evidence)
     }
 }

@@ -1,6 +1,6 @@
 //! A protected thread runs in its set while that has room.
 
-use super::{Check, Snapshot, Verdict};
+use super::{Check, Findings, Snapshot};
 use infera_policy::Tier;
 
 /// Critical outside of its fence while CPUs of the fence are free.
@@ -15,11 +15,13 @@ impl Check for ProtectedFallback {
         "what is fenced for a thread protects it only where it runs"
     }
 
-    fn run(&self, snapshot: &Snapshot) -> Verdict {
+    fn fix(&self) -> &'static str {
+        "see whether the scheduler is attached and the fence in force: infera status"
+    }
+
+    fn run(&self, snapshot: &Snapshot) -> Findings {
         if snapshot.fence.is_empty() {
-            return Verdict::Skip {
-                reason: "nothing is fenced",
-            };
+            return Err("nothing is fenced");
         }
         let busy = |cpu: &usize| {
             let mut running = snapshot.running();
@@ -27,7 +29,7 @@ impl Check for ProtectedFallback {
         };
         let free = snapshot.fence.iter().filter(|cpu| !busy(cpu)).count();
         if free == 0 {
-            return Verdict::Pass;
+            return Ok(Vec::new());
         }
         let outside = snapshot.running().filter(|thread| {
             thread.tier == Tier::Critical
@@ -36,12 +38,11 @@ impl Check for ProtectedFallback {
         });
         let evidence = outside
             .map(|thread| {
-                format!("{thread} is outside of the fence, {free} CPUs of which are free")
+                thread.found(format!(
+                    "outside of the fence, {free} CPUs of which are free"
+                ))
             })
             .collect();
-        Verdict::of(
-            evidence,
-            "see whether the scheduler is attached and the fence in force: infera status",
-        )
+        Ok(evidence)
     }
 }

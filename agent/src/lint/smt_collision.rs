@@ -1,6 +1,6 @@
 //! A protected thread has its physical core to itself.
 
-use super::{Check, Snapshot, Verdict};
+use super::{Check, Findings, Snapshot};
 use infera_policy::Tier;
 
 /// Critical on a fence that is not lent shares no core with a lower tier.
@@ -15,16 +15,16 @@ impl Check for SmtCollision {
         "two threads of one core slow each other down by a third and more"
     }
 
-    fn run(&self, snapshot: &Snapshot) -> Verdict {
+    fn fix(&self) -> &'static str {
+        "see whether the plan in force is the one that infera plan shows"
+    }
+
+    fn run(&self, snapshot: &Snapshot) -> Findings {
         if snapshot.fence.is_empty() {
-            return Verdict::Skip {
-                reason: "nothing is fenced",
-            };
+            return Err("nothing is fenced");
         }
         if snapshot.lent {
-            return Verdict::Skip {
-                reason: "the plan lends idle CPUs of the fence, also beside a busy one",
-            };
+            return Err("the plan lends idle CPUs of the fence, also beside a busy one");
         }
         let mut evidence = Vec::new();
         for ours in snapshot
@@ -37,12 +37,9 @@ impl Check for SmtCollision {
             for theirs in snapshot.running().filter(|other| {
                 other.tier > Tier::Critical && other.cpu != ours.cpu && core.contains(&other.cpu)
             }) {
-                evidence.push(format!("{ours} shares a core with {theirs}"));
+                evidence.push(ours.found(format!("it shares a core with {theirs}")));
             }
         }
-        Verdict::of(
-            evidence,
-            "see whether the plan in force is the one that infera plan shows",
-        )
+        Ok(evidence)
     }
 }

@@ -1,5 +1,6 @@
 //! What the checks look at, and how it is gathered at little cost.
 
+use super::Finding;
 use infera_plan::{CpuSet, PodCgroup, Rule, parse_cpu_list};
 use infera_policy::Tier;
 use serde::Serialize;
@@ -32,6 +33,17 @@ pub struct Thread {
     pub allowed: Option<CpuSet>,
     /// Clock ticks that it has used.
     pub ticks: u64,
+}
+
+impl Thread {
+    /// It is where it must not be.
+    #[must_use]
+    pub fn found(&self, what: String) -> Finding {
+        Finding {
+            tid: self.tid,
+            sentence: format!("{self}: {what}"),
+        }
+    }
 }
 
 fn tier_name<S: serde::Serializer>(tier: &Tier, to: S) -> Result<S::Ok, S::Error> {
@@ -139,6 +151,9 @@ impl Tiers {
     }
 }
 
+/// As many threads are looked at together.
+const MOST: usize = 20_000;
+
 /// Looks at some threads each time, at all of them one after the other.
 pub struct Sampler {
     proc: PathBuf,
@@ -160,9 +175,7 @@ impl Sampler {
     /// Looks.
     pub fn sample(&mut self, tiers: &Tiers) -> Vec<Thread> {
         if self.waiting.is_empty() {
-            let entries = fs::read_dir(&self.proc).into_iter().flatten().flatten();
-            let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-            self.waiting = pids.collect();
+            self.waiting = self.pids();
         }
         let mut threads = Vec::new();
         // A process of a thousand threads is not to cost a thousand times as much.
@@ -172,6 +185,25 @@ impl Sampler {
             self.look_at(pid, tiers, self.each - threads.len(), &mut threads);
         }
         threads
+    }
+
+    /// Looks at all of them, up to a bound that no node should reach.
+    #[must_use]
+    pub fn all(&self, tiers: &Tiers) -> Vec<Thread> {
+        let mut threads = Vec::new();
+        for pid in self.pids() {
+            if threads.len() >= MOST {
+                break;
+            }
+            self.look_at(pid, tiers, MOST - threads.len(), &mut threads);
+        }
+        threads
+    }
+
+    fn pids(&self) -> VecDeque<u32> {
+        let entries = fs::read_dir(&self.proc).into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.collect()
     }
 
     fn look_at(&self, pid: u32, tiers: &Tiers, most: usize, threads: &mut Vec<Thread>) {
@@ -258,7 +290,7 @@ impl Stat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lint::{Verdict, run};
+    use crate::lint::CHECKS;
 
     fn thread(tier: Tier, cpu: usize) -> Thread {
         Thread {
@@ -285,11 +317,11 @@ mod tests {
     }
 
     fn broken(snapshot: &Snapshot) -> Vec<&'static str> {
-        let verdicts = run(snapshot);
-        let broken = verdicts
-            .iter()
-            .filter(|(_, verdict)| verdict.violations() > 0);
-        broken.map(|(id, _)| *id).collect()
+        let broken = CHECKS.iter().filter(|check| {
+            let found = check.run(snapshot);
+            found.is_ok_and(|found| !found.is_empty())
+        });
+        broken.map(|check| check.id()).collect()
     }
 
     #[test]
@@ -315,10 +347,7 @@ mod tests {
         let mut unfenced = node(vec![thread(Tier::Critical, 0), thread(Tier::Background, 4)]);
         unfenced.fence.clear();
         assert_eq!(broken(&unfenced), [""; 0]);
-        assert!(matches!(
-            run(&unfenced)["smt_collision"],
-            Verdict::Skip { .. }
-        ));
+        assert!(CHECKS[0].run(&unfenced).is_err());
         let mut bound = node(vec![thread(Tier::Critical, 0), thread(Tier::Low, 3)]);
         bound.threads[0].allowed = Some(CpuSet::from([0, 1]));
         bound.threads[1].allowed = Some(CpuSet::from([3]));

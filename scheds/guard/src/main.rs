@@ -148,6 +148,9 @@ struct Guard {
     child: Option<Child>,
     /// Told once, as an end would be.
     not_started: Option<End>,
+    /// The configuration is to be read again, by a scheduler that has come so far: before, the
+    /// signal would end it.
+    reload: bool,
     /// /sys/kernel/sched_ext/state, where the kernel has it.
     state: Option<File>,
     compaction: Option<String>,
@@ -183,6 +186,7 @@ impl Guard {
             page: Page::create()?,
             child: None,
             not_started: None,
+            reload: false,
             state: File::open("/sys/kernel/sched_ext/state").ok(),
             compaction: std::fs::read_to_string(COMPACTION).ok(),
             grace: GraceThread::find(),
@@ -256,11 +260,7 @@ impl Guard {
                         self.machine.leave_safe_mode(source, actions);
                     }
                 }
-                Order::Reload => {
-                    if let Some(child) = &self.child {
-                        child.signal(Signal::HUP);
-                    }
-                }
+                Order::Reload => self.reload = true,
             }
         }
         any
@@ -342,6 +342,11 @@ impl Guard {
             let asked = self.obey(&mut actions);
             let seen = self.look();
             self.machine.step(&seen, &mut actions);
+            if self.machine.state() == State::Attached && std::mem::take(&mut self.reload) {
+                self.child
+                    .iter()
+                    .for_each(|child| child.signal(Signal::HUP));
+            }
             for action in actions {
                 finished = finished.or(self.perform(action, &seen));
             }

@@ -22,10 +22,27 @@ pub fn wake() -> io::Result<OwnedFd> {
     Ok(wake)
 }
 
-/// Takes the signal; after attaching, because ctrlc takes it for a request to stop.
+/// Holds the signal back, before any other thread is there: while attaching nobody reads again, and
+/// ctrlc takes it for a request to stop.
+pub fn hold() {
+    mask(libc::SIG_BLOCK);
+}
+
+/// Takes the signal, also one that was held back.
 pub fn take() {
     // SAFETY: the handler is async-signal-safe.
     unsafe {
         libc::signal(libc::SIGHUP, on_hangup as *const () as libc::sighandler_t);
+    }
+    mask(libc::SIG_UNBLOCK);
+}
+
+fn mask(how: libc::c_int) {
+    // SAFETY: the set is initialised before it is used, and outlives the calls.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, libc::SIGHUP);
+        libc::pthread_sigmask(how, &set, std::ptr::null_mut());
     }
 }

@@ -305,6 +305,7 @@ fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Refusal>
 fn main() -> ExitCode {
     let args = Args::parse();
     log_to_terminal(args.verbose);
+    hangup::hold();
     // By the time that a panic arrives here it has detached the scheduler: it may be told.
     let outcome = catch_unwind(AssertUnwindSafe(|| run(args))).unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str);

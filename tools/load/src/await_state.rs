@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -40,6 +41,8 @@ pub struct Report {
     pub ms: f64,
     /// Whether it came to that state.
     pub reached: bool,
+    /// When that was, in ms since 1970, to compare with others' logs.
+    pub at_ms: u64,
 }
 
 /// Causes and waits, in real time's own class so that nobody's scheduling delays the look.
@@ -84,9 +87,12 @@ pub fn run(args: &Args) -> Result<Report> {
         }
         clock::sleep_until(now + MS);
     };
+    let at_ms = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_millis() as u64);
     let ms = (clock::monotonic() - start) as f64 / MS as f64;
     if let Some(child) = &mut child {
         child.wait()?;
     }
-    Ok(Report { ms, reached })
+    Ok(Report { ms, reached, at_ms })
 }

@@ -9,6 +9,7 @@ mod cgroup;
 mod clock;
 mod counters;
 mod hogs;
+mod idle;
 mod memcached;
 mod pelt;
 mod protocol;
@@ -45,6 +46,8 @@ enum Command {
     Burst(burst::Args),
     /// Spin, counting units of work.
     Hogs(hogs::Args),
+    /// Threads that sleep, and wake now and then.
+    Idle(idle::Args),
     /// Print the sum of a file that `hogs --progress` keeps.
     Progress(counters::Args),
     /// Cause something, and time how long sched_ext takes to get to a state.
@@ -70,6 +73,7 @@ fn main() -> Result<()> {
         Command::Wake(args) => report::print("wake", &wake::run(args)?),
         Command::Burst(args) => report::print("burst", &burst::run(args)?),
         Command::Hogs(args) => report::print("hogs", &hogs::run(args)?),
+        Command::Idle(args) => report::print("idle", &idle::run(args)?),
         Command::Progress(args) => report::print("progress", &counters::progress(args)?),
         Command::Await(args) => report::print("await", &await_state::run(args)?),
         Command::Pelt(args) => report::print("pelt", &pelt::run(args)?),
@@ -120,6 +124,7 @@ mod tests {
             "wake --threads 0",
             "burst --period-us 0",
             "hogs --count 0",
+            "idle --threads 0",
             "memcached --rate 0",
             "memcached --rate nan",
             "memcached --connections 0",

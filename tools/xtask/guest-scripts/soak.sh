@@ -39,6 +39,11 @@ check() {
 	dmesg | grep -qE 'stall|runnable task|BUG:|Oops|WARNING:' && fail "the kernel complained"
 	stalled=$(infera-load progress progress --stalled-ms 3000 | sed 's/.*"stalled":\([0-9]*\).*/\1/')
 	[ "$stalled" = 0 ] || fail "$stalled tasks got no CPU for 3 s"
+	if [ $LINTER ]; then
+		wget -q -O observe http://127.0.0.1:9100/observe || fail "the agent does not answer"
+		grep -q '"verdict":"fail"' observe && fail "the linter says: $(cat observe)"
+		grep -q '"fence":\[' observe || fail "the linter has nothing to look at: $(cat observe)"
+	fi
 	gap=$(infera-load progress gaps | sed 's/.*"max":\([0-9]*\).*/\1/')
 	up=$(cut -d. -f1 /proc/uptime)
 	echo "check {\"kind\":\"soak\",\"virtual_s\":$up,\"rss_kb\":$(rss),\"major_faults\":$(($(faults) - FAULTS)),\"longest_wait_ms\":$((gap / 1000000))}"
@@ -53,7 +58,22 @@ finish() {
 
 : >infera.toml
 : >guard.log
-infera-guard --attach-sec 120 -- scx_infera --policy $POLICY --config infera.toml $(for tier in $TIERS; do echo --tier $tier=/$tier; done) >guard.log 2>&1 &
+if [ $LINTER ]; then
+	printf 'loans = false\n[tiers.critical]\ncgroups = ["/critical"]\nfence_cores = 1\n' >infera.toml
+	for tier in high normal low background; do printf '[tiers.%s]\ncgroups = ["/%s"]\n' $tier $tier; done >>infera.toml
+	mkdir -p /run/infera
+	infera-agent --standalone --no-scheduler --config infera.toml --listen 127.0.0.1:9100 >agent.log 2>&1 &
+	n=0
+	until [ -f /run/infera/assignment.json ]; do
+		n=$((n + 1))
+		[ $n -gt 600 ] && fail "no assignment"
+		usleep 100000
+	done
+	SOURCES="--assignment /run/infera/assignment.json"
+else
+	SOURCES=$(for tier in $TIERS; do echo --tier $tier=/$tier; done)
+fi
+infera-guard --attach-sec 120 -- scx_infera --policy $POLICY --config infera.toml $SOURCES >guard.log 2>&1 &
 GUARD=$!
 n=0
 until grep -q 'guard. attached' guard.log; do

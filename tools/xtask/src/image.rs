@@ -26,7 +26,13 @@ const TOOLS: [(&str, &str); 6] = [
 ];
 
 /// The project's programs, taken from the release build where they exist.
-const PROGRAMS: [&str; 4] = ["scx_infera", "infera-guard", "infera", "infera-load"];
+const PROGRAMS: [&str; 5] = [
+    "scx_infera",
+    "infera-guard",
+    "infera-agent",
+    "infera",
+    "infera-load",
+];
 
 /// Directories that are mount points or expected to exist.
 const DIRECTORIES: [&str; 8] = ["proc", "sys", "dev", "tmp", "run", "root", "etc", "var/log"];
@@ -34,8 +40,9 @@ const DIRECTORIES: [&str; 8] = ["proc", "sys", "dev", "tmp", "run", "root", "etc
 /// How many images stay in the cache.
 const KEEP: usize = 8;
 
-/// The image with these additional programs, built unless the cache has it.
-pub fn base(kernel: &Kernel, programs: &[PathBuf]) -> Result<PathBuf> {
+/// The image with these additional programs and modules, built unless the cache has it. Modules
+/// that the kernel has built in are left out.
+pub fn base(kernel: &Kernel, programs: &[PathBuf], modules: &[&str]) -> Result<PathBuf> {
     let busybox = find("busybox").context("busybox is missing: run `cargo xtask setup`")?;
     let mut files = BTreeMap::from([("bin/busybox".to_owned(), busybox.clone())]);
     if let Some(config) = &kernel.config {
@@ -59,6 +66,13 @@ pub fn base(kernel: &Kernel, programs: &[PathBuf]) -> Result<PathBuf> {
             let place = library.to_string_lossy().trim_start_matches('/').to_owned();
             files.insert(place, library);
         }
+    }
+    let found = modules.iter().enumerate().filter_map(|(order, module)| {
+        let file = kernel.modules.as_ref()?.join(format!("{module}.ko.xz"));
+        Some((order, file)).filter(|(_, file)| file.is_file())
+    });
+    for (order, file) in found {
+        files.insert(format!("lib/modules/{order}.ko.xz"), file);
     }
 
     let path = cache::dir("images")?.join(format!("{}.cpio", key(&files)?));
@@ -109,7 +123,11 @@ fn pack(busybox: &Path, files: &BTreeMap<String, PathBuf>) -> Result<Vec<u8>> {
     archive.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n");
     archive.file("etc/group", b"root:x:0:\n");
     for (place, source) in files {
-        archive.file(place, &contents(source)?);
+        match place.strip_suffix(".xz") {
+            // The guest's insmod knows nothing of compression.
+            Some(place) => archive.file(place, &unpacked(source)?),
+            None => archive.file(place, &contents(source)?),
+        }
     }
     for applet in command::output(Command::new(busybox).arg("--list"))?.lines() {
         let program = format!("usr/bin/{applet}");
@@ -118,6 +136,15 @@ fn pack(busybox: &Path, files: &BTreeMap<String, PathBuf>) -> Result<Vec<u8>> {
         }
     }
     Ok(archive.finish())
+}
+
+fn unpacked(source: &Path) -> Result<Vec<u8>> {
+    let output = Command::new("xz").arg("-dc").arg(source).output();
+    let output = output.context("cannot start xz: run `cargo xtask setup`")?;
+    if !output.status.success() {
+        bail!("cannot unpack {}", source.display());
+    }
+    Ok(output.stdout)
 }
 
 /// A file without its debug information, which would be most of the image: unpacking that

@@ -23,6 +23,8 @@ pub struct Kernel {
     pub image: PathBuf,
     /// Its options, where they are known.
     pub config: Option<PathBuf>,
+    /// Its modules, where it has some.
+    pub modules: Option<PathBuf>,
     /// The image's SHA-256.
     pub sha256: String,
 }
@@ -85,6 +87,7 @@ impl Kernel {
         Ok(Self {
             release: text(&description, "release").to_owned(),
             config: Some(directory.join("config")).filter(|path| path.is_file()),
+            modules: Some(directory.join("modules")).filter(|path| path.is_dir()),
             image,
             sha256,
         })
@@ -99,6 +102,7 @@ impl Kernel {
                 .parent()
                 .map(|dir| dir.join("config"))
                 .filter(|path| path.is_file()),
+            modules: None,
             sha256: hash::file(image)?,
         })
     }

@@ -79,6 +79,8 @@ enum K8sTask {
     Fetch,
     /// Try an infera-agent against a real API server, with the chart's rights.
     Agent(k8s::agent::AgentArgs),
+    /// A node in a guest: agent, guard and the real scheduler, and a real API server outside.
+    Node(k8s::node::NodeArgs),
 }
 
 #[derive(Subcommand)]
@@ -212,6 +214,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Compare(arguments) => compare::main(&arguments)?,
         Task::K8s(K8sTask::Fetch) => k8s::fetch::main()?,
         Task::K8s(K8sTask::Agent(arguments)) => k8s::agent::main(&arguments)?,
+        Task::K8s(K8sTask::Node(arguments)) => k8s::node::main(&arguments)?,
         Task::Chart(ChartTask::Check(arguments)) => chart::check::main(&arguments)?,
         Task::Chart(ChartTask::Runbook(arguments)) => chart::runbook::main(&arguments)?,
     }
@@ -230,6 +233,7 @@ fn vm_run(arguments: VmRun) -> Result<ExitCode> {
         shift: arguments.shift,
         timeout: Duration::from_secs(arguments.timeout),
         append: arguments.append,
+        network: false,
         programs: arguments.bin,
         script: String::new(),
         accelerator: vm::Accelerator::Probed,

@@ -41,6 +41,10 @@ pub struct SoakArgs {
     /// slower is harder on the scheduler, and its hour takes a quarter of an hour.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=6))]
     shift: u8,
+    /// The placement linter runs beside it, nothing is misconfigured on purpose and no thread is
+    /// bound to CPUs: fails when the linter says anything.
+    #[arg(long)]
+    linter: bool,
     /// Prints the script of the first run and does not run it.
     #[arg(long)]
     print: bool,
@@ -58,8 +62,14 @@ pub fn main(args: &SoakArgs) -> Result<()> {
     build_guest_programs()?;
     for seed in args.seed..args.seed + args.seeds {
         println!(
-            "seed {seed}, {} virtual hours on {}; again with: cargo xtask soak --hours {} --seed {seed} --kernel {} --policy {} --shift {}",
-            args.hours, args.kernel, args.hours, args.kernel, args.policy, args.shift
+            "seed {seed}, {} virtual hours on {}; again with: cargo xtask soak --hours {} --seed {seed} --kernel {} --policy {} --shift {}{}",
+            args.hours,
+            args.kernel,
+            args.hours,
+            args.kernel,
+            args.policy,
+            args.shift,
+            if args.linter { " --linter" } else { "" }
         );
         run(args, seed)?;
     }
@@ -134,13 +144,14 @@ impl Random {
 fn script(args: &SoakArgs, seed: u64) -> String {
     let mut random = Random(seed);
     let mut script = format!(
-        "POLICY={}\nSECONDS_ASKED={}\n{SCRIPT}\n",
+        "POLICY={}\nSECONDS_ASKED={}\nLINTER={}\n{SCRIPT}\n",
         args.policy,
-        (args.hours * 3600.0) as u64
+        (args.hours * 3600.0) as u64,
+        if args.linter { "1" } else { "" },
     );
     let (mut now, mut checked) = (0.0, 0.0);
     while now < args.hours * 3600.0 {
-        step(&mut script, &mut random);
+        step(&mut script, &mut random, args.linter);
         let pause = random.within(50..=2500) as f64 / 1000.0;
         let _ = writeln!(script, "usleep {}", (pause * 1e6) as u64);
         now += pause;
@@ -155,10 +166,12 @@ fn script(args: &SoakArgs, seed: u64) -> String {
 }
 
 /// One random thing.
-fn step(script: &mut String, random: &mut Random) {
+fn step(script: &mut String, random: &mut Random, calm: bool) {
     let tier = random.tier();
     let ms = random.within(100..=6000);
     let _ = match random.within(0..=11) {
+        // What an operator of sound mind does not do every few seconds.
+        7 | 10 | 11 if calm => writeln!(script, "wake {tier} 1 {ms}"),
         0..=2 => writeln!(script, "hogs {tier} {} {ms}", random.within(1..=12)),
         3 | 4 => writeln!(script, "wake {tier} {} {ms}", random.within(1..=8)),
         5 | 6 => writeln!(script, "burst {tier} {} {ms}", random.within(1..=6)),
@@ -215,6 +228,7 @@ mod tests {
             kernel: String::new(),
             policy: "weighted".into(),
             shift: 3,
+            linter: false,
             print: false,
         }
     }

@@ -17,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 /// What every guest test begins with.
-const PRELUDE: &str = include_str!("../guest-tests/prelude.sh");
+pub const PRELUDE: &str = include_str!("../guest-tests/prelude.sh");
 
 /// A script that runs in a guest and succeeds by exiting with 0.
 struct GuestTest {
@@ -52,6 +52,7 @@ const GUEST_TESTS: &[GuestTest] = guest_tests![
     sighup_changes_tiers_in_place,
     an_assignment_moves_pods_in_place,
     monitor_shows_the_tiers,
+    the_linter_fires_when_a_promise_is_broken,
 ];
 
 /// Which tests.
@@ -141,6 +142,18 @@ fn guest_tests(args: &TestArgs, release: &str) -> Result<()> {
     Ok(())
 }
 
+/// The machine that a test asks for in a line of its own: `# topology: SOCKETS,CORES,THREADS`.
+fn topology_of(script: &str) -> Option<[u32; 3]> {
+    let line = script
+        .lines()
+        .find_map(|line| line.strip_prefix("# topology: "))?;
+    let parts: Vec<u32> = line
+        .split(',')
+        .filter_map(|part| part.parse().ok())
+        .collect();
+    parts.try_into().ok()
+}
+
 fn guest_test(test: &GuestTest, kernel: String) -> Result<(), Failed> {
     let options = VmOptions {
         kernel,
@@ -148,6 +161,7 @@ fn guest_test(test: &GuestTest, kernel: String) -> Result<(), Failed> {
         // lose a timer interrupt for good: docs/decisions.md.
         exact: true,
         timeout: Duration::from_secs(600),
+        topology: topology_of(test.script),
         ..VmOptions::default()
     };
     let command = ["sh", "-c", &format!("{PRELUDE}\n{}", test.script)].map(str::to_owned);

@@ -19,12 +19,12 @@ use serde_json::{Value, json};
 
 use super::{
     cluster::Cluster,
+    objects::{SOON, done, pod, pod_object, rights},
     process::{Daemon, wait_for},
 };
-use crate::{cache, chart::guard::Guard, workspace};
+use crate::{cache, chart::guard::Guard};
 
 const NODE: &str = "node-1";
-const SOON: Duration = Duration::from_secs(30);
 /// What the agent starts instead of a guard: is there as long as the agent is.
 const IDLE: &str = "#!/bin/sh\nwhile kill -0 $2 2>/dev/null; do sleep 1; done\n";
 
@@ -392,64 +392,4 @@ impl Test {
             false => bail!("{path} is not answered"),
         }
     }
-}
-
-fn done(sentence: &str) {
-    println!("ok    {sentence}");
-}
-
-/// The chart's account, rights and classes, as they are checked in.
-fn rights(cluster: &Cluster) -> Result<()> {
-    cluster.kubectl(&["create", "namespace", "infera"])?;
-    let manifests = fs::read_to_string(workspace().join("deploy/helm/golden/default.yaml"))?;
-    let wanted = manifests.split("\n---").filter(|object| {
-        let kinds = [
-            "ServiceAccount",
-            "ClusterRole",
-            "ClusterRoleBinding",
-            "Role",
-            "RoleBinding",
-            "PriorityClass",
-        ];
-        kinds
-            .iter()
-            .any(|kind| object.contains(&format!("\nkind: {kind}\n")))
-    });
-    let wanted: Vec<&str> = wanted.collect();
-    let applied = cluster.try_kubectl(&["apply", "-f", "-"], &wanted.join("\n---\n"))?;
-    applied.ok("kubectl apply")?;
-    wait_for("the namespace's account", SOON, || {
-        cluster.kubectl(&["get", "serviceaccount", "default"])
-    })?;
-    Ok(())
-}
-
-fn pod_object(
-    node: &str,
-    name: &str,
-    class: &str,
-    resources: &Value,
-    annotations: &Value,
-) -> Value {
-    let mut pod = json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "namespace": "default", "annotations": annotations},
-        "spec": {"nodeName": node, "terminationGracePeriodSeconds": 0,
-            "containers": [{"name": "main", "image": "none", "resources": resources}]},
-    });
-    if !class.is_empty() {
-        pod["spec"]["priorityClassName"] = json!(class);
-    }
-    pod
-}
-
-fn pod(
-    cluster: &Cluster,
-    node: &str,
-    name: &str,
-    class: &str,
-    resources: &Value,
-    annotations: &Value,
-) -> Result<()> {
-    cluster.create(&pod_object(node, name, class, resources, annotations))
 }

@@ -163,6 +163,20 @@ impl Cluster {
         })
     }
 
+    /// The same for a client in a guest, which has this machine's loopback behind its network.
+    /// It verifies the server, as a pod does.
+    pub fn config_in_guest(&self, token: &str) -> Result<Value> {
+        let authority = self.directory().join("certificates/apiserver.crt");
+        let authority = fs::read(authority).context("the API server has no certificate")?;
+        let mut config = self.config_for(token);
+        config["clusters"][0]["cluster"] = json!({
+            "server": self.server.replace("127.0.0.1", "10.0.2.2"),
+            "tls-server-name": "kubernetes",
+            "certificate-authority-data": base64(&authority)?,
+        });
+        Ok(config)
+    }
+
     /// A kubectl, as the administrator.
     pub fn kubectl_command(&self) -> Command {
         let mut kubectl = Command::new(&self.kubectl);
@@ -246,6 +260,12 @@ impl Cluster {
             .map(|daemon| daemon.log_tail(25))
             .collect()
     }
+}
+
+fn base64(bytes: &[u8]) -> Result<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let mut base64 = Command::new("base64");
+    output_within(base64.arg("-w0"), &text, REQUEST)?.ok("base64")
 }
 
 fn flag(name: &str, path: &Path) -> String {

@@ -5,6 +5,8 @@ pub mod cluster;
 pub mod definitions;
 pub mod fetch;
 mod go;
+pub mod node;
+pub mod objects;
 mod packages;
 pub mod process;
 pub mod programs;
