@@ -1,10 +1,10 @@
 //! The agent's loop: what it hears of pods, of its node and of the guard, and what follows.
 
-use crate::book::{Book, Debounce, assign, sums};
+use crate::book::{Book, Debounce, TierSum, assign, sums};
 use crate::busiest::Busiest;
 use crate::cli::Args;
 use crate::guard::{Paths, Supervisor, ask, stand_down, take_over};
-use crate::http::Shown;
+use crate::http::{Question, Shown};
 use crate::lint::{self, Judge, Sampler, Snapshot, Thread, Tiers, Verdict};
 use crate::publish::{self, Annotations, Notice};
 use crate::stats::{Client as StatsClient, Stats};
@@ -28,16 +28,19 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{error, info, warn};
 
 /// How often it looks at the guard and at some threads.
 const TICK: Duration = Duration::from_secs(1);
-/// In so many ticks once: statistics and pressure.
+/// In so many ticks once: configuration and statistics.
 const SLOW: u64 = 5;
+/// In so many ticks once: the pressure of every pod.
+const PRESSURE: u64 = 15;
 /// Threads that the linter looks at in a tick.
-const THREADS: usize = 40;
+const THREADS: usize = 20;
 /// Annotations are written no more often.
 const PUBLISH: Duration = Duration::from_secs(1);
 /// After a failure they wait so much longer.
@@ -105,7 +108,9 @@ pub struct Agent {
     // Pods, by their uid at the API server.
     pods: BTreeMap<String, PodFacts>,
     listed: Option<BTreeMap<String, PodFacts>>,
-    synced: bool,
+    // Set once the pods that are there have been taken care of: words come after deeds.
+    acquainted: bool,
+    sums: BTreeMap<Tier, TierSum>,
     book: Book,
     debounce: Debounce,
     // Safe mode, as the node's annotation wants it, and as the guard was told.
@@ -155,7 +160,8 @@ impl Agent {
             client: None,
             pods: BTreeMap::new(),
             listed: None,
-            synced: false,
+            acquainted: false,
+            sums: BTreeMap::new(),
             book: Book::new(told),
             debounce: Debounce::new(Duration::from_millis(args.debounce_ms)),
             requested: None,
@@ -188,7 +194,11 @@ impl Agent {
     }
 
     /// Runs until it is asked to end.
-    pub async fn run(mut self, client: Option<Client>) -> std::io::Result<()> {
+    pub async fn run(
+        mut self,
+        client: Option<Client>,
+        mut questions: mpsc::Receiver<Question>,
+    ) -> std::io::Result<()> {
         let node = self.args.node_name.clone();
         let mut pods = watched::<Pod>(client.as_ref(), format!("spec.nodeName={node}"));
         let mut nodes = watched::<Node>(client.as_ref(), format!("metadata.name={node}"));
@@ -230,6 +240,10 @@ impl Agent {
                     self.look(refusal.as_deref(), ticks).await;
                     ticks += 1;
                 }
+                Some(question) = questions.recv() => {
+                    // Who does not wait any longer needs no answer.
+                    let _ = question.send(self.observed());
+                }
             }
         }
         info!("ending: the stock scheduler takes this node");
@@ -259,7 +273,6 @@ impl Agent {
             }
             Some(Ok(Event::InitDone)) => {
                 self.pods = self.listed.take().unwrap_or_default();
-                self.synced = true;
                 self.changed();
             }
             Some(Ok(Event::Apply(pod))) => match facts(self, &pod) {
@@ -364,6 +377,7 @@ impl Agent {
     /// Tells the scheduler, if something has changed.
     async fn tell(&mut self) {
         self.debounce.done();
+        self.acquainted = true;
         let kubepods = self.kubepods();
         let pods: Vec<PodFacts> = self.pods.values().cloned().collect();
         let threads = self.topology.as_ref().map_or(1, Topology::threads_per_core);
@@ -374,7 +388,8 @@ impl Agent {
                 crate::book::MAX_PODS
             );
         }
-        self.shown.metrics.pods(&sums(&pods));
+        self.sums = sums(&pods);
+        self.shown.metrics.pods(&self.sums);
         let by_cgroup = pods.iter().map(|pod| {
             let cgroup = kubepods.cgroup(&pod.cgroup_uid, pod.qos);
             (cgroup, (pod.name.clone(), pod.tier))
@@ -430,12 +445,14 @@ impl Agent {
         self.look_at_guard(refusal).await;
         if ticks.is_multiple_of(SLOW) {
             self.look_at_config().await;
-            self.look_at_figures().await;
+            self.look_at_stats().await;
+        }
+        if ticks.is_multiple_of(PRESSURE) {
+            self.look_at_pressure();
         }
         self.lint();
         self.write();
-        let observed = self.observed();
-        self.shown.round(observed);
+        self.shown.round();
     }
 
     async fn look_at_guard(&mut self, refusal: Option<&str>) {
@@ -498,13 +515,18 @@ impl Agent {
         }
     }
 
-    async fn look_at_figures(&mut self) {
+    async fn look_at_stats(&mut self) {
         let client = self.stats.clone();
         let read = tokio::task::spawn_blocking(move || client.lock().ok()?.read().ok()).await;
         if let Ok(Some(stats)) = read {
             self.shown.metrics.stats(&stats);
             self.latest = stats;
         }
+        let (seconds, bytes) = own::usage(Path::new("/proc"));
+        self.shown.metrics.own(seconds, bytes);
+    }
+
+    fn look_at_pressure(&mut self) {
         let mut now = BTreeMap::new();
         let mut grown: BTreeMap<Tier, u64> = BTreeMap::new();
         for pod in &self.book.told().pods {
@@ -523,8 +545,6 @@ impl Agent {
             let us = grown.get(&tier).copied().unwrap_or(0);
             self.shown.metrics.psi(tier, us as f64 / 1e6);
         }
-        let (seconds, bytes) = own::usage(Path::new("/proc"));
-        self.shown.metrics.own(seconds, bytes);
     }
 
     fn lint(&mut self) {
@@ -580,9 +600,9 @@ impl Agent {
     }
 
     fn wanted(&self) -> Annotations {
-        let by_tier = |figure: fn(&crate::book::TierSum) -> u64| {
-            let pods: Vec<PodFacts> = self.pods.values().cloned().collect();
-            let figures: BTreeMap<&str, u64> = sums(&pods)
+        let by_tier = |figure: fn(&TierSum) -> u64| {
+            let figures: BTreeMap<&str, u64> = self
+                .sums
                 .iter()
                 .map(|(tier, sum)| (tier.name(), figure(sum)))
                 .collect();
@@ -630,7 +650,7 @@ impl Agent {
             let since = Instant::now().checked_duration_since(*at);
             since.is_some_and(|since| since >= REPUBLISH || (changed && since >= PUBLISH))
         });
-        if self.synced && stale && !self.annotating.busy() {
+        if self.acquainted && stale && !self.annotating.busy() {
             self.written = Some((wanted.clone(), Instant::now()));
             self.annotating
                 .start(publish::annotate(client.clone(), node.clone(), wanted));

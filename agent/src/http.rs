@@ -6,18 +6,25 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
 
 /// The agent's loop has stopped when it has not gone round for so long.
 const STOPPED: Duration = Duration::from_secs(30);
+
+/// How long the loop may take to tell what it sees.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Somebody wants to know what the loop sees, and where to tell.
+pub type Question = oneshot::Sender<serde_json::Value>;
 
 /// What the agent's loop leaves here for whoever asks.
 pub struct Shown {
     /// The figures.
     pub metrics: Metrics,
-    observed: Mutex<serde_json::Value>,
+    observe: mpsc::Sender<Question>,
     ready: AtomicBool,
     started: Instant,
     /// Milliseconds since `started`.
@@ -25,23 +32,22 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// Nothing seen yet.
+    /// Nothing seen yet; questions for the loop come out of the other end.
     #[must_use]
-    pub fn new(metrics: Metrics) -> Arc<Shown> {
-        Arc::new(Shown {
+    pub fn new(metrics: Metrics) -> (Arc<Shown>, mpsc::Receiver<Question>) {
+        let (observe, questions) = mpsc::channel(4);
+        let shown = Shown {
             metrics,
-            observed: Mutex::default(),
+            observe,
             ready: AtomicBool::new(false),
             started: Instant::now(),
             last_round: AtomicU64::new(0),
-        })
+        };
+        (Arc::new(shown), questions)
     }
 
     /// The loop has gone round.
-    pub fn round(&self, observed: serde_json::Value) {
-        if let Ok(mut slot) = self.observed.lock() {
-            *slot = observed;
-        }
+    pub fn round(&self) {
         let now = self.started.elapsed().as_millis() as u64;
         self.last_round.store(now, Ordering::Relaxed);
     }
@@ -73,9 +79,12 @@ async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
 }
 
 async fn observe(State(shown): State<Arc<Shown>>) -> Response {
-    let observed = shown.observed.lock();
-    axum::Json(observed.map_or_else(|_| serde_json::Value::Null, |value| value.clone()))
-        .into_response()
+    let (tell, told) = oneshot::channel();
+    let asked = shown.observe.try_send(tell).is_ok();
+    match tokio::time::timeout(PATIENCE, told).await {
+        Ok(Ok(value)) if asked => axum::Json(value).into_response(),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "the loop is busy\n").into_response(),
+    }
 }
 
 /// Never a matter of the API server: a restart would take the scheduler off a healthy node.

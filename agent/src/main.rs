@@ -11,6 +11,8 @@ mod metrics;
 mod own;
 mod psi;
 mod publish;
+#[cfg(test)]
+mod scenarios;
 mod stats;
 mod tree;
 mod verdict;
@@ -76,7 +78,7 @@ async fn run(args: Args) -> Result<()> {
             .as_ref()
             .is_some_and(|topology| topology.cores.iter().any(|core| core.len() > 1)),
     };
-    let shown = http::Shown::new(metrics::Metrics::new(&node));
+    let (shown, questions) = http::Shown::new(metrics::Metrics::new(&node));
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
@@ -89,7 +91,7 @@ async fn run(args: Args) -> Result<()> {
     let serving = axum::serve(listener, http::router(shown.clone()));
     let agent = Agent::new(args, config, topology, shown);
     tokio::select! {
-        ended = agent.run(client) => ended.context("the agent cannot go on"),
+        ended = agent.run(client, questions) => ended.context("the agent cannot go on"),
         failed = async move { serving.await } => failed.context("cannot serve metrics"),
     }
 }

@@ -387,6 +387,51 @@ mod tests {
         }
     }
 
+    /// Names that begin with `infera_`, as in PromQL.
+    fn named(text: &str) -> std::collections::BTreeSet<String> {
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let words = text.split(|c| !word(c));
+        let ours = words.filter(|text| text.starts_with("infera_") && text.len() > 7);
+        ours.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn nothing_is_registered_that_nobody_sets() {
+        let text = full().text();
+        for line in text.lines() {
+            let Some(name) = line.strip_prefix("# TYPE ") else {
+                continue;
+            };
+            let name = name.split(' ').next().unwrap();
+            let mut samples = text.lines().filter(|line| !line.starts_with('#'));
+            assert!(samples.any(|line| line.starts_with(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn dashboard_alerts_and_docs_name_only_what_is_there() {
+        let there = named(&full().text());
+        for (place, text) in [
+            (
+                "dashboard",
+                include_str!("../../deploy/helm/infera/files/dashboard.json"),
+            ),
+            (
+                "alerts",
+                include_str!("../../deploy/helm/infera/templates/prometheusrule.yaml"),
+            ),
+            (
+                "docs/operations.md",
+                include_str!("../../docs/operations.md"),
+            ),
+        ] {
+            let used = named(text);
+            assert!(!used.is_empty(), "{place}");
+            let missing: Vec<&String> = used.difference(&there).collect();
+            assert!(missing.is_empty(), "{place} names {missing:?}");
+        }
+    }
+
     #[test]
     fn a_bucket_holds_what_is_below_its_bound() {
         let text = full().text();

@@ -3,7 +3,10 @@
 use super::Finding;
 use infera_plan::{CpuSet, PodCgroup, Rule, parse_cpu_list};
 use infera_policy::Tier;
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags, open, openat};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::fs;
@@ -207,31 +210,32 @@ impl Sampler {
     }
 
     fn look_at(&self, pid: u32, tiers: &Tiers, most: usize, threads: &mut Vec<Thread>) {
-        let process = self.proc.join(pid.to_string());
-        let Some(cgroup) = fs::read_to_string(process.join("cgroup"))
-            .ok()
-            .and_then(|text| {
-                Some(
-                    text.lines()
-                        .find_map(|line| line.strip_prefix("0::"))?
-                        .to_owned(),
-                )
-            })
-        else {
+        let path = self.proc.join(pid.to_string());
+        let Ok(process) = open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else {
             return; // gone again
         };
+        let mut buffer = [0; BUFFER];
+        let cgroup = text_of(&process, "cgroup", &mut buffer);
+        let cgroup = cgroup.and_then(|text| {
+            let line = text.lines().find_map(|line| line.strip_prefix("0::"));
+            line.map(str::to_owned)
+        });
+        let Some(cgroup) = cgroup else { return };
         let tier = tiers.of(&cgroup);
         let pod = tiers.pod_of(&cgroup);
-        let tasks = fs::read_dir(process.join("task")).into_iter().flatten();
+        let tasks = fs::read_dir(path.join("task")).into_iter().flatten();
         for task in tasks.flatten().take(most) {
-            let Some(seen) = fs::read_to_string(task.path().join("stat"))
-                .ok()
-                .and_then(|stat| Stat::parse(&stat))
-            else {
+            let task = task.file_name();
+            let Some(task) = task.to_str() else { continue };
+            let stat = text_of(&process, &format!("task/{task}/stat"), &mut buffer);
+            let Some(seen) = stat.and_then(|text| Stat::parse(&text)) else {
                 continue;
             };
             // Of those alone that are where they may not be wanted: it costs a file more.
-            let allowed = seen.runnable.then(|| allowed(&task.path())).flatten();
+            let status = seen
+                .runnable
+                .then(|| text_of(&process, &format!("task/{task}/status"), &mut buffer));
+            let allowed = status.flatten().and_then(|text| allowed(&text));
             // Kernel threads have a tier of their own, whatever their cgroup.
             let tier = if seen.kernel { Tier::System } else { tier };
             threads.push(Thread {
@@ -249,8 +253,22 @@ impl Sampler {
     }
 }
 
-fn allowed(task: &Path) -> Option<CpuSet> {
-    let status = fs::read_to_string(task.join("status")).ok()?;
+/// More than any of these files has.
+const BUFFER: usize = 8192;
+
+/// A file below a process's directory, in one read: these are many. Names may hold any bytes.
+fn text_of<'a>(
+    process: &OwnedFd,
+    path: &str,
+    buffer: &'a mut [u8; BUFFER],
+) -> Option<Cow<'a, str>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = openat(process, path, flags, Mode::empty()).ok()?;
+    let length = rustix::io::read(&file, &mut buffer[..]).ok()?;
+    Some(String::from_utf8_lossy(&buffer[..length]))
+}
+
+fn allowed(status: &str) -> Option<CpuSet> {
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;

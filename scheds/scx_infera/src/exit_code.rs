@@ -1,5 +1,6 @@
 //! Why the process ended: one number a reason, documented in the README.
 
+use infera_kernel::Obstacle;
 use std::process::ExitCode;
 
 /// The exit status of `scx_infera`. (2 is clap's: the command line is wrong.)
@@ -50,6 +51,17 @@ pub struct Refusal {
     pub status: Status,
     /// The sentence.
     pub sentence: String,
+}
+
+impl From<Obstacle> for Refusal {
+    fn from(obstacle: Obstacle) -> Refusal {
+        let status = match obstacle {
+            Obstacle::Kernel(_) => Status::Kernel,
+            Obstacle::NotRoot(_) => Status::NotRoot,
+            Obstacle::Busy(_) => Status::Busy,
+        };
+        Refusal::new(status, obstacle.sentence())
+    }
 }
 
 impl Refusal {

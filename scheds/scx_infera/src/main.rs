@@ -12,7 +12,6 @@ mod cli;
 mod exit_code;
 mod follow;
 mod hangup;
-mod kernel;
 mod monitor;
 mod pace;
 mod pods;
@@ -74,13 +73,13 @@ fn list_policies() {
 
 fn print_check() -> Status {
     let mut status = Status::Done;
-    for check in kernel::check(Path::new("/"), is_root()) {
+    for check in infera_kernel::check(Path::new("/"), is_root()) {
         match check.outcome {
             Ok(found) => println!("ok    {:<16} {found}", check.name),
-            Err(refusal) => {
-                println!("FAIL  {:<16} {}", check.name, refusal.sentence);
+            Err(obstacle) => {
+                println!("FAIL  {:<16} {}", check.name, obstacle.sentence());
                 if status == Status::Done {
-                    status = refusal.status;
+                    status = Refusal::from(obstacle).status;
                 }
             }
         }
@@ -142,7 +141,7 @@ fn run(args: Args) -> Result<Status, Refusal> {
         }
         return Ok(Status::Done);
     }
-    for check in kernel::check(Path::new("/"), is_root()) {
+    for check in infera_kernel::check(Path::new("/"), is_root()) {
         check.outcome?;
     }
 
@@ -222,7 +221,7 @@ fn run(args: Args) -> Result<Status, Refusal> {
     let map = scheduler.cgroup_map().map_err(internal)?;
     let _ = handle_in.send(map);
     // Attaching can succeed and then fail; only the state file tells.
-    if scheduler.exited() || kernel::attached(Path::new("/")).is_none() {
+    if scheduler.exited() || infera_kernel::attached(Path::new("/")).is_none() {
         return ended(scheduler);
     }
     info!("policy {} attached\n{plan}", entry.name);

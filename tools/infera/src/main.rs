@@ -1,11 +1,12 @@
 //! `infera`: the operator's command line.
 
+mod doctor;
 mod plan;
 mod safe_mode;
 mod status;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use std::process::ExitCode;
 
 /// The state of this node's tiers, and the switch that stands them down.
@@ -36,11 +37,26 @@ enum Command {
         #[arg(short, long, default_value = "text")]
         output: Output,
     },
+    /// Everything that must hold for infera to work on this node, looked at once.
+    ///
+    /// Exit status 0: all is well; 1: there are warnings; 3: something cannot work like this.
+    Doctor(doctor::DoctorArgs),
     /// What would be enforced for these pods on this node: fences, headroom, and what does not
     /// add up.
     ///
     /// Exit status 0: all adds up; 1: there are warnings; 2: something cannot be read.
     Plan(plan::PlanArgs),
+    /// Prints a shell's completions: for bash, into /usr/share/bash-completion/completions/infera.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Writes the manual pages.
+    #[command(hide = true)]
+    Man {
+        /// Where to.
+        directory: std::path::PathBuf,
+    },
     /// Stand down, or take over again.
     SafeMode {
         #[command(subcommand)]
@@ -77,6 +93,16 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Status { output } => status::print(output),
+        Command::Doctor(args) => doctor::print(&args),
+        Command::Completions { shell } => {
+            let mut command = Cli::command();
+            clap_complete::generate(shell, &mut command, "infera", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { directory } => {
+            clap_mangen::generate_to(Cli::command(), directory)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Plan(args) => plan::print(&args),
         Command::SafeMode {
             switch: Switch::On { reason },

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::{cache, fragments, hash};
+use crate::{cache, hash};
 
 /// Stands for the kernel fetched last: which version that is changes with Debian.
 pub const NEWEST: &str = "newest";
@@ -40,7 +40,7 @@ impl Kernel {
             return Self::at(Path::new(wanted));
         }
         let mut found: Vec<(bool, SystemTime, PathBuf)> = Vec::new();
-        let current = fragments::id(&fragments::read()?);
+        let current = fragments_id(&infera_kernel::lines());
         for entry in fs::read_dir(cache::dir("kernels")?)?.flatten() {
             let Some(description) = describe(&entry.path()) else {
                 continue;
@@ -106,6 +106,11 @@ impl Kernel {
             sha256: hash::file(image)?,
         })
     }
+}
+
+/// A short name for exactly these settings; comments do not change it.
+pub fn fragments_id(lines: &[infera_kernel::Line]) -> String {
+    hash::text(&infera_kernel::merged(lines))[..12].to_owned()
 }
 
 /// The kernel fetched last, if one is in the cache.

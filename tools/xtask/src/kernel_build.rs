@@ -8,17 +8,17 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use infera_kernel::{Line, Options};
 
 use crate::{
     apt, cache, command,
-    fragments::{self, Config, Line},
     kernel::{self, Kernel},
 };
 
 /// Builds a version's kernel into the cache, unless it is there.
 pub fn main(version: &str) -> Result<()> {
-    let lines = fragments::read()?;
-    let id = fragments::id(&lines);
+    let lines = infera_kernel::lines();
+    let id = kernel::fragments_id(&lines);
     let name = format!("{version}-{id}");
     let place = cache::dir("kernels")?.join(&name);
     if let Ok(cached) = Kernel::cached(&place) {
@@ -78,13 +78,13 @@ fn source(version: &str, into: &Path) -> Result<PathBuf> {
 /// Sets the fragments' options and no others, and sees that each has taken effect.
 fn configure(source: &Path, lines: &[Line]) -> Result<()> {
     let merged = source.join("infera.config");
-    fs::write(&merged, fragments::merged(lines))?;
+    fs::write(&merged, infera_kernel::merged(lines))?;
     command::run(
         make(source)
             .args(["--silent", "allnoconfig"])
             .env("KCONFIG_ALLCONFIG", &merged),
     )?;
-    let config = Config::read(&source.join(".config"))?;
+    let config = Options::read(&source.join(".config"))?;
     let lost: Vec<String> = lines
         .iter()
         .filter(|line| !line.holds(&config))

@@ -8,7 +8,6 @@ mod compare;
 mod demo;
 mod deny;
 mod faults;
-mod fragments;
 mod fuzz;
 mod hash;
 mod image;

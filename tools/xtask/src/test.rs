@@ -51,6 +51,7 @@ const GUEST_TESTS: &[GuestTest] = guest_tests![
     refusals_name_the_reason,
     sighup_changes_tiers_in_place,
     an_assignment_moves_pods_in_place,
+    doctor_finds_a_healthy_node_and_an_ill_one,
     monitor_shows_the_tiers,
     the_linter_fires_when_a_promise_is_broken,
 ];

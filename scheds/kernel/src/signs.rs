@@ -1,19 +1,40 @@
 //! Whether this kernel, as it runs now, can take the scheduler: `--check`, and the refusals
 //! before attaching.
 
-use crate::exit_code::{Refusal, Status};
 use std::fs;
 use std::path::Path;
 
 /// sched_ext's directory below the root of sysfs and procfs.
 const SCHED_EXT: &str = "sys/kernel/sched_ext";
 
+/// Why the scheduler cannot attach, with the sentence that says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// This kernel cannot run it.
+    Kernel(String),
+    /// It needs root.
+    NotRoot(String),
+    /// Another sched_ext scheduler is attached.
+    Busy(String),
+}
+
+impl Obstacle {
+    /// The sentence.
+    #[must_use]
+    pub fn sentence(&self) -> &str {
+        match self {
+            Obstacle::Kernel(text) | Obstacle::NotRoot(text) | Obstacle::Busy(text) => text,
+        }
+    }
+}
+
 /// One thing that must hold.
+#[derive(Clone, Debug)]
 pub struct Check {
     /// What was looked at.
     pub name: &'static str,
-    /// `Err` with the sentence that says what to do.
-    pub outcome: Result<String, Refusal>,
+    /// What was found.
+    pub outcome: Result<String, Obstacle>,
 }
 
 /// The name of the attached sched_ext scheduler below `root`, if there is one.
@@ -32,7 +53,7 @@ pub fn attached(root: &Path) -> Option<String> {
 
 /// Looks at everything below `root`, normally `/`.
 pub fn check(root: &Path, is_root: bool) -> Vec<Check> {
-    let kernel = |sentence: &str| Refusal::new(Status::Kernel, sentence);
+    let kernel = |sentence: &str| Obstacle::Kernel(sentence.to_owned());
     let exists = |path: &str, sentence: &str| match root.join(path).exists() {
         true => Ok(format!("/{path}")),
         false => Err(kernel(sentence)),
@@ -76,9 +97,8 @@ pub fn check(root: &Path, is_root: bool) -> Vec<Check> {
             name: "root",
             outcome: match is_root {
                 true => Ok("yes".into()),
-                false => Err(Refusal::new(
-                    Status::NotRoot,
-                    "loading a scheduler needs root: run this as root",
+                false => Err(Obstacle::NotRoot(
+                    "loading a scheduler needs root: run this as root".into(),
                 )),
             },
         },
@@ -86,10 +106,9 @@ pub fn check(root: &Path, is_root: bool) -> Vec<Check> {
             name: "other scheduler",
             outcome: match attached(root) {
                 None => Ok("none attached".into()),
-                Some(name) => Err(Refusal::new(
-                    Status::Busy,
-                    format!("another sched_ext scheduler is attached ({name}): stop it first"),
-                )),
+                Some(name) => Err(Obstacle::Busy(format!(
+                    "another sched_ext scheduler is attached ({name}): stop it first"
+                ))),
             },
         },
     ]
@@ -99,22 +118,25 @@ pub fn check(root: &Path, is_root: bool) -> Vec<Check> {
 mod tests {
     use super::*;
 
-    fn first_refusal(root: &Path, is_root: bool) -> Option<Status> {
-        check(root, is_root)
-            .into_iter()
-            .find_map(|check| check.outcome.err())
-            .map(|refusal| refusal.status)
+    fn first_obstacle(root: &Path, is_root: bool) -> Option<&'static str> {
+        let mut checks = check(root, is_root).into_iter();
+        let obstacle = checks.find_map(|check| check.outcome.err())?;
+        Some(match obstacle {
+            Obstacle::Kernel(_) => "kernel",
+            Obstacle::NotRoot(_) => "root",
+            Obstacle::Busy(_) => "busy",
+        })
     }
 
     #[test]
-    fn each_obstacle_has_its_own_refusal() {
+    fn each_obstacle_is_told_from_the_others() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         for path in ["sys/kernel/sched_ext", "sys/kernel/btf", "proc/sys/kernel"] {
             fs::create_dir_all(root.join(path)).unwrap();
         }
         // Its directory alone is not enough.
-        assert_eq!(first_refusal(root, true), Some(Status::Kernel));
+        assert_eq!(first_obstacle(root, true), Some("kernel"));
         for (path, text) in [
             ("sys/kernel/sched_ext/state", "disabled\n"),
             ("sys/kernel/btf/vmlinux", ""),
@@ -123,12 +145,12 @@ mod tests {
         ] {
             fs::write(root.join(path), text).unwrap();
         }
-        assert_eq!(first_refusal(root, true), None);
-        assert_eq!(first_refusal(root, false), Some(Status::NotRoot));
+        assert_eq!(first_obstacle(root, true), None);
+        assert_eq!(first_obstacle(root, false), Some("root"));
         fs::write(root.join("sys/kernel/sched_ext/state"), "enabled\n").unwrap();
-        assert_eq!(first_refusal(root, true), Some(Status::Busy));
+        assert_eq!(first_obstacle(root, true), Some("busy"));
         fs::write(root.join("sys/kernel/sched_ext/state"), "disabled\n").unwrap();
         fs::write(root.join("proc/cmdline"), "isolcpus=1-3\n").unwrap();
-        assert_eq!(first_refusal(root, true), Some(Status::Kernel));
+        assert_eq!(first_obstacle(root, true), Some("kernel"));
     }
 }

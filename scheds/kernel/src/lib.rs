@@ -1,0 +1,9 @@
+//! What the scheduler needs of a kernel: the options that `kernel-configs/` names, each with its
+//! reason, and what a running kernel shows of itself.
+#![forbid(unsafe_code)]
+
+mod options;
+mod signs;
+
+pub use options::{Line, Need, Options, OptionsError, lines, merged};
+pub use signs::{Check, Obstacle, attached, check};
