@@ -186,7 +186,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
 }
 
 /// The shared libraries a program loads, and its loader. None for a script or a static one.
-fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+pub fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
     let output = Command::new("ldd")
         .arg(program)
         .output()

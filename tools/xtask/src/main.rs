@@ -18,6 +18,7 @@ mod kernel_check;
 mod kernel_fetch;
 mod kvm;
 mod newc;
+mod package;
 mod rows;
 mod setup;
 mod soak;
@@ -62,6 +63,8 @@ enum Task {
     Faults(faults::FaultArgs),
     /// Feed random input to the parsers, the plan and the guard's socket.
     Fuzz(fuzz::FuzzArgs),
+    /// Make a system extension, an OCI image and a Debian package of infera for node images.
+    Package(package::PackageArgs),
     /// Compare with the stock scheduler in exact time; fails where a promised ratio is missed.
     Compare(compare::CompareArgs),
     /// Programs to test with on Kubernetes.
@@ -211,6 +214,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Faults(arguments) => faults::main(&arguments)?,
         Task::Fuzz(arguments) => fuzz::main(&arguments)?,
         Task::Compare(arguments) => compare::main(&arguments)?,
+        Task::Package(arguments) => package::main(&arguments)?,
         Task::K8s(K8sTask::Fetch) => k8s::fetch::main()?,
         Task::K8s(K8sTask::Agent(arguments)) => k8s::agent::main(&arguments)?,
         Task::K8s(K8sTask::Node(arguments)) => k8s::node::main(&arguments)?,

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Packages, by what needs them.
-const PACKAGES: [(&str, &[&str]); 4] = [
+const PACKAGES: [(&str, &[&str]); 5] = [
     (
         "the build",
         &[
@@ -38,6 +38,7 @@ const PACKAGES: [(&str, &[&str]); 4] = [
             "kmod",
             "binutils",
             "rsync",
+            "squashfs-tools",
         ],
     ),
     (
@@ -45,6 +46,7 @@ const PACKAGES: [(&str, &[&str]); 4] = [
         &["busybox-static", "rt-tests", "stress-ng", "memcached"],
     ),
     ("the check of dependencies", &["python3-pip"]),
+    ("an API server to test with", &["openssl", "curl"]),
 ];
 
 /// What those packages are for, by the names of programs: all that can be looked for elsewhere.
