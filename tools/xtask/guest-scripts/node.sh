@@ -3,9 +3,6 @@ LOG=/tmp/agent.log
 FILE=/run/infera/assignment.json
 KUBE=$CG/kubepods.slice
 : >$LOG
-for module in /lib/modules/*.ko; do
-	[ -f $module ] && { insmod $module || fail "insmod $module"; }
-done
 ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up && route add default gw 10.0.2.2 || fail "no network"
 mkdir -p $KUBE/kubepods-burstable.slice $KUBE/kubepods-besteffort.slice
 echo "$CONFIG" >/tmp/kubeconfig

@@ -17,6 +17,22 @@ done 2>/dev/null
 [ -d /sys/kernel/tracing ] && mount -t tracefs tracefs /sys/kernel/tracing
 [ -d /sys/kernel/debug ] && mount -t debugfs debugfs /sys/kernel/debug
 hostname infera
+for module in /lib/modules/*.ko; do
+	[ -f $module ] && insmod $module
+done
+
+# A disk is a whole system, which goes on from here.
+if [ -b /dev/vda ]; then
+	mkdir -p /lower /upper /system
+	mount -t squashfs -o ro /dev/vda /lower && mount -t tmpfs tmpfs /upper && mkdir /upper/changes /upper/work &&
+		mount -t overlay -o lowerdir=/lower,upperdir=/upper/changes,workdir=/upper/work overlay /system || poweroff -f
+	mkdir /system/infera
+	cp /infera/script /system/infera/test
+	for place in proc sys/fs/cgroup sys/kernel/debug sys/kernel/tracing sys dev/shm dev/pts tmp run; do umount /$place; done 2>/dev/null
+	mkdir -p /system/dev /system/proc /system/sys /system/run
+	mount --move /dev /system/dev
+	exec switch_root /system /sbin/init
+fi
 ifconfig lo 127.0.0.1 netmask 255.0.0.0 up
 
 # Held open throughout: the terminal's settings are lost when the last user closes it.

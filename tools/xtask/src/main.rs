@@ -237,6 +237,7 @@ fn vm_run(arguments: VmRun) -> Result<ExitCode> {
         timeout: Duration::from_secs(arguments.timeout),
         append: arguments.append,
         network: false,
+        disk: None,
         programs: arguments.bin,
         script: String::new(),
         accelerator: vm::Accelerator::Probed,

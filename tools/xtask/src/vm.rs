@@ -41,6 +41,14 @@ const NETWORK: [&str; 3] = [
     "kernel/drivers/net/virtio_net",
 ];
 
+/// The same for a disk and what is on it.
+const DISK: [&str; 4] = [
+    "kernel/drivers/block/virtio_blk",
+    "kernel/drivers/block/loop",
+    "kernel/fs/squashfs/squashfs",
+    "kernel/fs/overlayfs/overlay",
+];
+
 const POLL: Duration = Duration::from_millis(5);
 
 /// What executes the guest's instructions.
@@ -83,6 +91,9 @@ pub struct VmOptions {
     /// A network card, behind which 10.0.2.2 is this machine's loopback. Exact time then follows
     /// the host's clock while the guest has nothing to do, and no two runs are the same.
     pub network: bool,
+    /// A squashfs with a whole system, which takes over from the initial file system and runs
+    /// `/infera/test` in its own way.
+    pub disk: Option<PathBuf>,
     /// More programs to have in the guest.
     pub programs: Vec<PathBuf>,
     /// What the guest has in `/infera/script`.
@@ -105,6 +116,7 @@ impl Default for VmOptions {
             timeout: Duration::from_secs(300),
             append: String::new(),
             network: false,
+            disk: None,
             programs: Vec::new(),
             script: String::new(),
             accelerator: Accelerator::default(),
@@ -149,7 +161,11 @@ pub fn run_bytes(
     mut sink: impl FnMut(&[u8]),
 ) -> Result<Outcome> {
     let kernel = Kernel::find(&options.kernel)?;
-    let modules: &[&str] = if options.network { &NETWORK } else { &[] };
+    let modules: &[&str] = match (&options.disk, options.network) {
+        (Some(_), _) => &DISK,
+        (None, true) => &NETWORK,
+        (None, false) => &[],
+    };
     let base = image::base(&kernel, &options.programs, modules)?;
     let accelerator = match options.accelerator {
         _ if options.exact => Accelerator::Tcg,
@@ -273,6 +289,11 @@ fn qemu(options: &VmOptions, accelerator: Accelerator, kernel: &Kernel) -> Comma
         None => format!("cpus={0},sockets=1,cores={0},threads=1", options.cpus),
     };
     command.arg("-smp").arg(smp);
+    if let Some(disk) = &options.disk {
+        let disk = disk.display();
+        command.arg("-drive");
+        command.arg(format!("file={disk},format=raw,if=virtio,readonly=on"));
+    }
     if options.network {
         command.args(["-netdev", "user,id=outside", "-device"]);
         command.arg("virtio-net-pci,netdev=outside,romfile=");

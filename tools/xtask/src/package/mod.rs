@@ -1,6 +1,7 @@
 //! `cargo xtask package`: infera as a part of a node image: a system extension, an OCI image and a
 //! Debian package, each with its licences and a list of what is in it.
 
+mod boot;
 mod deb;
 mod oci;
 mod sbom;
@@ -32,6 +33,12 @@ pub struct PackageArgs {
     /// Makes everything twice and compares.
     #[arg(long)]
     twice: bool,
+    /// Boots a node with the system extension, and looks how it does there.
+    #[arg(long)]
+    boot: bool,
+    /// The kernel of that node: the beginning of a cached kernel's release, or `newest`.
+    #[arg(long, default_value = crate::kernel::NEWEST)]
+    kernel: String,
 }
 
 /// Builds the programs and packs them.
@@ -49,6 +56,9 @@ pub fn main(arguments: &PackageArgs) -> Result<()> {
             );
         }
         println!("made twice, the same bytes");
+    }
+    if arguments.boot {
+        boot::main(&arguments.kernel, &made[0])?;
     }
     for path in &made {
         println!("{}  {}", hash::file(path)?, path.display());
@@ -87,11 +97,6 @@ pub fn make(out: &Path) -> Result<Vec<PathBuf>> {
         deb::make(&parts, out)?,
         sbom,
     ])
-}
-
-/// The system extension alone, for a test.
-pub fn sysext(out: &Path) -> Result<PathBuf> {
-    Ok(make(out)?.remove(0))
 }
 
 fn built(name: &str) -> PathBuf {
