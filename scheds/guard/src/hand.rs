@@ -2,7 +2,7 @@
 //! must go on looking meanwhile.
 
 use crate::clerk::Clerk;
-use crate::{link, realtime};
+use crate::realtime;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -45,7 +45,7 @@ fn start(name: &str, clerk: &Clerk) -> std::io::Result<Hand> {
         let _ = realtime::enter();
         while let Ok(task) = orders.recv() {
             let outcome = match task {
-                Task::Detach => link::detach().map(|links| format!("detached {links} link")),
+                Task::Detach => infera_link::detach().map(|links| format!("detached {links} link")),
                 Task::Brake => brake().map(|()| "pulled the kernel's brake (sysrq-S)".into()),
             };
             clerk.say(outcome.unwrap_or_else(|error| format!("cannot detach: {error}")));

@@ -10,7 +10,6 @@ mod control;
 mod grace;
 mod hand;
 mod judge;
-mod link;
 mod machine;
 mod realtime;
 mod report;

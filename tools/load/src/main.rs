@@ -52,6 +52,8 @@ enum Command {
     Progress(counters::Args),
     /// Cause something, and time how long sched_ext takes to get to a state.
     Await(await_state::Args),
+    /// Detach the scheduler through its BPF link, as somebody else with the right to might.
+    Detach,
     /// Throw random bytes at a Unix socket.
     Pelt(pelt::Args),
     /// Open-loop memcached client: measure from the intended send time.
@@ -64,6 +66,10 @@ fn main() -> Result<()> {
     let cli = Cli::parse();
     if let Some(dir) = &cli.cgroup {
         cgroup::join(dir)?;
+    }
+    if let Command::Detach = &cli.command {
+        infera_link::detach()?;
+        return Ok(());
     }
     if let Command::Run(args) = &cli.command {
         return run::run(args);
@@ -78,7 +84,7 @@ fn main() -> Result<()> {
         Command::Await(args) => report::print("await", &await_state::run(args)?),
         Command::Pelt(args) => report::print("pelt", &pelt::run(args)?),
         Command::Memcached(args) => report::print("memcached", &memcached::run(args)?),
-        Command::Run(_) => unreachable!("handled above"),
+        Command::Run(_) | Command::Detach => unreachable!("handled above"),
     }
 }
 

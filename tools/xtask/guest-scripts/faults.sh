@@ -212,6 +212,11 @@ fault_sysrq_s() {
 	sleep 2
 	infera status | grep -q 'on purpose' || note "no safe mode"
 }
+fault_link_detach() {
+	cause -- infera-load detach
+	sleep 2
+	infera status | grep -q 'on purpose' || note "no safe mode"
+}
 fault_clock_jump() {
 	date -s '2031-01-01 00:00' >/dev/null; sleep 1
 	date -s '2026-01-01 00:00' >/dev/null; sleep 1

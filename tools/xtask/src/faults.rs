@@ -211,6 +211,12 @@ const FAULTS: &[Fault] = &[
         true,
     ),
     fault(
+        "link_detach",
+        "its BPF link detached behind our back",
+        Node::Leaves(150.0),
+        false,
+    ),
+    fault(
         "clock_jump",
         "the clock jumps five years and back",
         Node::Stays,
