@@ -1,5 +1,6 @@
 //! `infera`: the operator's command line.
 
+mod canary;
 mod doctor;
 mod plan;
 mod safe_mode;
@@ -37,6 +38,11 @@ enum Command {
         #[arg(short, long, default_value = "text")]
         output: Output,
     },
+    /// How a canary does.
+    Canary {
+        #[command(subcommand)]
+        question: Canary,
+    },
     /// Everything that must hold for infera to work on this node, looked at once.
     ///
     /// Exit status 0: all is well; 1: there are warnings; 3: something cannot work like this.
@@ -62,6 +68,15 @@ enum Command {
         #[command(subcommand)]
         switch: Switch,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum Canary {
+    /// Compares the canary nodes with the others, from their agents' metrics: lint violations,
+    /// ejects, wakeup latency, time on the stock scheduler.
+    ///
+    /// Exit status 0: promote; 1: wait; 3: roll back.
+    Status(canary::CanaryArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -93,6 +108,9 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Status { output } => status::print(output),
+        Command::Canary {
+            question: Canary::Status(args),
+        } => canary::print(&args),
         Command::Doctor(args) => doctor::print(&args),
         Command::Completions { shell } => {
             let mut command = Cli::command();
