@@ -199,7 +199,7 @@ pub fn document(components: &[Component], epoch: u64) -> Result<String> {
         "SPDXID": "SPDXRef-DOCUMENT",
         "name": format!("infera-{version}"),
         "documentNamespace": format!("https://infera.io/spdx/{version}/{}", &hash::text(&listed)[..16]),
-        "creationInfo": {"created": rfc3339(epoch), "creators": ["Tool: cargo xtask package"]},
+        "creationInfo": {"created": rfc3339(epoch)?, "creators": ["Tool: cargo xtask package"]},
         "packages": packages,
         "relationships": relationships,
     });
@@ -244,10 +244,12 @@ mod tests {
     #[test]
     fn what_is_linked_is_listed_and_what_only_builds_is_not() {
         let dependency = |id: &str, kind: Value| json!({"pkg": id, "dep_kinds": [{"kind": kind}]});
+        let packages = ["root", "used", "deeper", "build", "test", "other"].map(|name| {
+            json!({"id": name, "name": name, "version": "1", "license": "MIT/Apache-2.0",
+                "manifest_path": "/nowhere/Cargo.toml"})
+        });
         let metadata = json!({
-            "packages": ["root", "used", "deeper", "build", "test", "other"].map(|name|
-                json!({"id": name, "name": name, "version": "1", "license": "MIT/Apache-2.0",
-                    "manifest_path": "/nowhere/Cargo.toml"})),
+            "packages": packages,
             "resolve": {"nodes": [
                 {"id": "root", "deps": [dependency("used", Value::Null),
                     dependency("build", json!("build")), dependency("test", json!("dev"))]},
@@ -261,7 +263,7 @@ mod tests {
         assert_eq!(names, ["deeper", "root", "used"]);
         let component = crate_of(&metadata["packages"][1]);
         assert_eq!(component.licence, "MIT OR Apache-2.0");
-        let text = licences(&[component.clone()]);
+        let text = licences(std::slice::from_ref(&component));
         assert!(text.contains("used 1: MIT OR Apache-2.0"), "{text}");
         assert!(
             document(&[component], 0)
