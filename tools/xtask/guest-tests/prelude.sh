@@ -42,6 +42,16 @@ start() {
 	[ "$(state)" = enabled ] || fail "state is $(state) after attaching"
 }
 
+# answered: waits until the guard says how it is.
+answered() {
+	n=0
+	until infera status >/dev/null 2>&1; do
+		n=$((n + 1))
+		[ $n -gt 100 ] && fail "no status"
+		usleep 100000
+	done
+}
+
 # stop: asks it to leave, and checks that it left well.
 stop() {
 	kill -INT $SCX
