@@ -11,6 +11,8 @@ grep -q 'ok   guard .*infera schedules this node' /tmp/doctor || fail "the guard
 # A distribution's kernel may lack what is only recommended.
 [ $code -le 1 ] || fail "exit status $code"
 infera safe-mode on "a test"
+wait_for disabled 20
+sleep 1
 infera doctor >/tmp/doctor
 [ $? = 1 ] || fail "safe mode is no warning"
 grep -q 'WARN guard .*wanted by operator (a test)' /tmp/doctor || fail "$(cat /tmp/doctor)"
