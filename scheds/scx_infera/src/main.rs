@@ -207,6 +207,10 @@ fn run(args: Args) -> Result<Status, Refusal> {
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     // Put back after all that follows has detached.
     let _turns = bypass::shorten();
+    // A guard has done so already, and undoes it. Without one it may stay after us: we may be killed, and
+    // by then have given up the right to undo it.
+    let mut grace = infera_link::GraceThread::find();
+    grace.iter_mut().for_each(|thread| thread.boost(true));
     let mut object = MaybeUninit::uninit();
     let mut scheduler = scheduler::Scheduler::attach(
         &mut object,
