@@ -13,9 +13,8 @@ use crate::verdict::{Readiness, eject_kind, safe_mode_text};
 use crate::{own, psi};
 use futures::{FutureExt, Stream, StreamExt};
 use infera_control::{Request, Status};
-use infera_plan::{Assignment, Config, Fence, Plan, Topology};
-use infera_pods::Keys;
-use infera_pods::PodFacts;
+use infera_plan::{Assignment, Config, Plan, Topology};
+use infera_pods::{Keys, PodFacts};
 use infera_policy::Tier;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::runtime::watcher::{self, Event};
@@ -415,10 +414,7 @@ impl Agent {
         let Some(topology) = &self.topology else {
             return;
         };
-        let mut config = self.config.clone();
-        if let (Fence::None, Some(cores)) = (&config.fence, self.book.told().critical_cores) {
-            config.fence = Fence::Cores(cores);
-        }
+        let config = self.config.fenced_for(self.book.told().critical_cores);
         let plan = Plan::new(topology, &config);
         let demoted = plan
             .reasons

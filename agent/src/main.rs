@@ -36,6 +36,10 @@ use tracing_subscriber::prelude::*;
 
 async fn run(args: Args) -> Result<()> {
     ensure!(
+        !args.standalone || args.command.is_none(),
+        "--standalone knows no API server to clean up at"
+    );
+    ensure!(
         !args.node_name.is_empty()
             || args.standalone
             || matches!(args.command, Some(Command::Cleanup { all_nodes: true })),

@@ -107,6 +107,14 @@ impl Scene {
         }
     }
 
+    /// Waits until the pods that are there are in force, and those to come are watched.
+    async fn watched(&self) {
+        self.until("a watch", |world| {
+            world.generation == 1 && count(world, "WATCH pods") == 1
+        })
+        .await;
+    }
+
     /// Tells a watch of something.
     fn tell(&self, kind: &str, event: Value) {
         let world = self.world.lock().unwrap();
@@ -332,11 +340,7 @@ async fn an_expired_watch_lists_again_and_changes_nothing() {
     let scene = Scene::new(vec![pod("web", 100_000)]);
     scene
         .play(async |scene| {
-            scene
-                .until("a watch", |world| {
-                    world.generation == 1 && count(world, "WATCH pods") == 1
-                })
-                .await;
+            scene.watched().await;
             scene.tell(
                 "pods",
                 json!({"type": "ERROR", "object": {"kind": "Status", "apiVersion": "v1",
@@ -367,11 +371,7 @@ async fn a_crowd_of_hostile_pods_is_one_generation_and_no_harm() {
     let scene = Scene::new(Vec::new());
     scene
         .play(async |scene| {
-            scene
-                .until("a watch", |world| {
-                    world.generation == 1 && count(world, "WATCH pods") == 1
-                })
-                .await;
+            scene.watched().await;
             for n in 0..500 {
                 let mut pod = pod(&format!("p{n}"), [i32::MIN, i32::MAX, -1, 0][n % 4]);
                 let meta = &mut pod["metadata"];

@@ -383,6 +383,16 @@ impl Config {
         Ok(())
     }
 
+    /// With a fence of the whole cores that Critical pods ask for, where nobody chose one.
+    #[must_use]
+    pub fn fenced_for(&self, critical_cores: Option<usize>) -> Config {
+        let mut config = self.clone();
+        if let (Fence::None, Some(cores)) = (&config.fence, critical_cores) {
+            config.fence = Fence::Cores(cores);
+        }
+        config
+    }
+
     /// One slice for every tier.
     pub fn set_slice(&mut self, slice: Nanos) {
         for row in &mut self.tiers.0 {

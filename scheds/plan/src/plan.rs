@@ -173,18 +173,9 @@ impl fmt::Display for Plan {
 mod tests {
     use super::*;
 
-    fn topology(cores: usize, threads: usize) -> Topology {
-        Topology {
-            cores: (0..cores)
-                .map(|core| (0..threads).map(|thread| core + thread * cores).collect())
-                .collect(),
-            llcs: vec![(0..cores * threads).collect()],
-        }
-    }
-
     fn plan(cores: usize, fence: Fence) -> Plan {
         Plan::new(
-            &topology(cores, 2),
+            &Topology::uniform(2 * cores, 2),
             &Config {
                 fence,
                 ..Config::default()
@@ -203,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_fence_that_outgrows_an_llc_says_so() {
-        let mut topology = topology(4, 1);
+        let mut topology = Topology::uniform(4, 1);
         topology.llcs = vec![CpuSet::from([0, 1]), CpuSet::from([2, 3])];
         let plan = |count| {
             let fence = Fence::Cores(count);

@@ -64,10 +64,8 @@ impl Sizing {
     pub fn new(topology: &Topology, config: &Config, pods: &[PodSize]) -> Sizing {
         let threads_per_core = topology.threads_per_core();
         let asked = |tier| sum(pods.iter().filter(|pod| pod.tier == tier));
-        let mut config = config.clone();
-        if config.fence == Fence::None && asked(Tier::Critical) > 0 {
-            config.fence = Fence::Cores(whole_cores(asked(Tier::Critical), threads_per_core));
-        }
+        let cores = whole_cores(asked(Tier::Critical), threads_per_core);
+        let config = config.fenced_for((cores > 0).then_some(cores));
         let plan = Plan::new(topology, &config);
         let wanted_cores = match &config.fence {
             Fence::None => 0,
@@ -142,7 +140,7 @@ impl Sizing {
                     "critical pod {} asks for no CPU: no core is fenced for it; set its request",
                     pod.name
                 )),
-                millis if millis < 1000.min(core) => warnings.push(format!(
+                millis if millis < 1000 => warnings.push(format!(
                     "critical pod {} asks for {} CPU, less than one: a fence is whole cores, so it pays for a core or shares one with other Critical pods",
                     pod.name,
                     cpus_of(millis)

@@ -107,6 +107,8 @@ fn run(args: Args) -> Result<Status, Refusal> {
         monitor::monitor(Path::new(SOCKET), Duration::from_secs(seconds))?;
         return Ok(Status::Done);
     }
+    // From here on, what changes is read again, not the end.
+    hangup::hold();
     let source = Source {
         file: args.config,
         rules: args.tiers,
@@ -207,8 +209,8 @@ fn run(args: Args) -> Result<Status, Refusal> {
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     // Put back after all that follows has detached.
     let _turns = bypass::shorten();
-    // A guard has done so already, and undoes it. Without one it may stay after us: we may be killed, and
-    // by then have given up the right to undo it.
+    // A guard has done so already, and undoes it. Without one it stays after us: we may be killed, and
+    // have given up the right to undo it by then.
     let mut grace = infera_link::GraceThread::find();
     grace.iter_mut().for_each(|thread| thread.boost(true));
     let mut object = MaybeUninit::uninit();
@@ -308,7 +310,6 @@ fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Refusal>
 fn main() -> ExitCode {
     let args = Args::parse();
     log_to_terminal(args.verbose);
-    hangup::hold();
     // By the time that a panic arrives here it has detached the scheduler: it may be told.
     let outcome = catch_unwind(AssertUnwindSafe(|| run(args))).unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str);

@@ -1,6 +1,6 @@
 //! Where configuration and assignment come from, and what they are together.
 
-use infera_plan::{Assignment, Config, ConfigError, Fence};
+use infera_plan::{Assignment, Config, ConfigError};
 use infera_policy::Nanos;
 use log::warn;
 use std::path::PathBuf;
@@ -77,17 +77,14 @@ impl Source {
 impl Wanted {
     /// The configuration with the fence that the Critical pods ask for, where it names none.
     pub fn effective(&self) -> Config {
-        let mut config = self.config.clone();
-        if let (Fence::None, Some(cores)) = (&config.fence, self.assignment.critical_cores) {
-            config.fence = Fence::Cores(cores);
-        }
-        config
+        self.config.fenced_for(self.assignment.critical_cores)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use infera_plan::Fence;
     use std::fs;
 
     #[test]

@@ -10,9 +10,11 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+use super::tree::squash;
+
 use crate::{
     apt::{self, PrivateRoot},
-    cache, command, hash, image,
+    cache, command, hash,
     vm::{self, VmOptions, console_tail},
 };
 
@@ -49,7 +51,10 @@ pub fn main(kernel: &str, extension: &Path) -> Result<()> {
     let root = root()?;
     let scratch = tempfile::tempdir()?;
     let disk = scratch.path().join("disk");
-    squash(&root, extension, &disk)?;
+    let extensions = root.join("var/lib/extensions");
+    fs::create_dir_all(&extensions)?;
+    fs::copy(extension, extensions.join("infera.raw"))?;
+    squash(&root, &disk, &["-Xcompression-level", "3"])?;
     let options = VmOptions {
         kernel: kernel.to_owned(),
         disk: Some(disk),
@@ -150,25 +155,4 @@ fn root() -> Result<PathBuf> {
     }
     fs::rename(&root, &place).context("cannot keep the root")?;
     Ok(place)
-}
-
-/// The root and the extension as one file system.
-fn squash(root: &Path, extension: &Path, disk: &Path) -> Result<()> {
-    let extensions = root.join("var/lib/extensions");
-    fs::create_dir_all(&extensions)?;
-    fs::copy(extension, extensions.join("infera.raw"))?;
-    let mksquashfs = image::find("mksquashfs").context("no mksquashfs: run `cargo xtask setup`")?;
-    command::run(
-        Command::new(mksquashfs)
-            .arg(root)
-            .arg(disk)
-            .args([
-                "-all-root",
-                "-noappend",
-                "-no-progress",
-                "-quiet",
-                "-no-xattrs",
-            ])
-            .args(["-comp", "zstd", "-Xcompression-level", "3"]),
-    )
 }

@@ -1,60 +1,43 @@
 //! A system extension: systemd-sysext merges it over a node's `/usr`.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::Parts;
-use crate::{command, image};
+use super::{Parts, tree::squash};
+use crate::image;
 
 /// Merges with every distribution: what it links to is in it, but for the C library.
 const RELEASE: &str = "ID=_any\nARCHITECTURE=x86-64\n";
 
-/// Where the scheduler looks for libraries that the node may not have.
-const LIBRARIES: &str = "usr/lib/infera";
+/// Every node has these, and a program must not have two C libraries.
+const EVERYWHERE: [&str; 4] = ["libc.so", "libm.so", "ld-linux", "libgcc_s.so"];
 
 /// Makes `infera.raw` in `out`.
 pub fn make(parts: &Parts, out: &Path) -> Result<PathBuf> {
-    let scratch = tempfile::tempdir()?;
-    let root = scratch.path().join("root");
-    parts.tree.write(&root)?;
-    let release = root.join("usr/lib/extension-release.d");
-    std::fs::create_dir_all(&release)?;
-    std::fs::write(release.join("extension-release.infera"), RELEASE)?;
-    let libraries = root.join(LIBRARIES);
-    std::fs::create_dir_all(&libraries)?;
+    let mut tree = parts.tree.clone();
+    let release = "usr/lib/extension-release.d/extension-release.infera";
+    tree.put(release, RELEASE.into(), false);
     for library in image::libraries(&super::built("scx_infera"))? {
-        let name = library.file_name().unwrap_or_default();
-        // Every node has a C library, and a program must not have two.
-        let every = ["libc.so", "libm.so", "ld-linux", "libgcc_s.so"];
-        if !every
-            .iter()
-            .any(|prefix| name.to_string_lossy().starts_with(prefix))
-        {
-            std::fs::copy(&library, libraries.join(name))?;
+        let name = library.file_name().unwrap_or_default().to_string_lossy();
+        if !EVERYWHERE.iter().any(|prefix| name.starts_with(prefix)) {
+            // Where the scheduler looks: its build script.
+            tree.put(
+                &format!("usr/lib/infera/{name}"),
+                fs::read(&library)?,
+                false,
+            );
         }
     }
+    let scratch = tempfile::tempdir()?;
+    let root = scratch.path().join("root");
+    tree.write(&root)?;
     let path = out.join("infera.raw");
-    let _ = std::fs::remove_file(&path);
-    let mksquashfs = image::find("mksquashfs").context("no mksquashfs: run `cargo xtask setup`")?;
     let epoch = parts.epoch.to_string();
-    command::run(
-        Command::new(mksquashfs)
-            .arg(&root)
-            .arg(&path)
-            .args([
-                "-all-root",
-                "-noappend",
-                "-no-progress",
-                "-quiet",
-                "-no-xattrs",
-            ])
-            .args(["-comp", "zstd", "-processors", "1"])
-            .args(["-mkfs-time", &epoch, "-all-time", &epoch])
-            .env_remove("SOURCE_DATE_EPOCH"),
-    )?;
+    let times = ["-mkfs-time", &epoch, "-all-time", &epoch];
+    squash(&root, &path, &[&times[..], &["-processors", "1"]].concat())?;
     Ok(path)
 }

@@ -13,6 +13,7 @@ use super::sbom::{self, Component};
 use crate::{command, image, workspace};
 
 /// A file's bytes, and whether it is a program.
+#[derive(Clone)]
 pub struct File {
     /// What is in it.
     pub bytes: Vec<u8>,
@@ -21,6 +22,7 @@ pub struct File {
 }
 
 /// Files by their places: `usr/bin/infera`.
+#[derive(Clone)]
 pub struct Tree(pub BTreeMap<String, File>);
 
 impl Tree {
@@ -117,6 +119,17 @@ impl Tree {
 /// A file's permissions.
 pub fn mode(file: &File) -> u32 {
     if file.program { 0o755 } else { 0o644 }
+}
+
+/// A squashfs of a directory, everything in it root's, without the machine's times where `more` says
+/// which ones instead.
+pub fn squash(root: &Path, file: &Path, more: &[&str]) -> Result<()> {
+    let mksquashfs = image::find("mksquashfs").context("no mksquashfs: run `cargo xtask setup`")?;
+    let mut command = Command::new(mksquashfs);
+    command.arg(root).arg(file);
+    command.args(["-all-root", "-noappend", "-no-progress", "-quiet"]);
+    command.args(["-no-xattrs", "-comp", "zstd"]).args(more);
+    command::run(command.env_remove("SOURCE_DATE_EPOCH"))
 }
 
 /// Without symbols: a node debugs with the ones that are kept elsewhere.
