@@ -1,18 +1,17 @@
 //! The agent's loop: what it hears of pods, of its node and of the guard, and what follows.
 
 use crate::book::{Book, Debounce, TierSum, assign, sums};
-use crate::busiest::Busiest;
 use crate::cli::Args;
 use crate::guard::{Paths, Supervisor, ask, stand_down, take_over};
 use crate::http::{Question, Shown};
-use crate::lint::{self, Judge, Sampler, Snapshot, Thread, Tiers, Verdict};
+use crate::lint::{self, Judge, Snapshot, Verdict};
+use crate::own;
 use crate::publish::{self, Annotations, Notice};
-use crate::stats::{Client as StatsClient, Stats};
 use crate::tree::Kubepods;
 use crate::verdict::{Readiness, eject_kind, safe_mode_text};
-use crate::{own, psi};
 use futures::{FutureExt, Stream, StreamExt};
 use infera_control::{Request, Status};
+use infera_node::{Busiest, Sampler, Stats, StatsClient, Thread, Tiers, cpu_some_us};
 use infera_plan::{Assignment, Config, Plan, Topology};
 use infera_pods::{Keys, PodFacts};
 use infera_policy::Tier;
@@ -141,6 +140,8 @@ pub struct Agent {
     stats: Arc<Mutex<StatsClient>>,
     latest: Stats,
     pressure: BTreeMap<String, u64>,
+    // By tier: seconds in which tasks of its pods waited for a CPU.
+    stalled: BTreeMap<&'static str, f64>,
 }
 
 impl Agent {
@@ -187,6 +188,7 @@ impl Agent {
             stats: Arc::new(Mutex::new(StatsClient::new(&args.stats_socket))),
             latest: Stats::default(),
             pressure: BTreeMap::new(),
+            stalled: BTreeMap::new(),
             paths,
             args,
         }
@@ -529,8 +531,9 @@ impl Agent {
             let path = self
                 .args
                 .cgroup_root
-                .join(pod.cgroup.trim_start_matches('/'));
-            if let Some(total) = psi::cpu_some_us(&path) {
+                .join(pod.cgroup.trim_start_matches('/'))
+                .join("cpu.pressure");
+            if let Some(total) = cpu_some_us(&path) {
                 let before = self.pressure.get(&pod.cgroup).copied().unwrap_or(total);
                 *grown.entry(pod.tier).or_default() += total.saturating_sub(before);
                 now.insert(pod.cgroup.clone(), total);
@@ -538,8 +541,9 @@ impl Agent {
         }
         self.pressure = now;
         for tier in Tier::ALL {
-            let us = grown.get(&tier).copied().unwrap_or(0);
-            self.shown.metrics.psi(tier, us as f64 / 1e6);
+            let seconds = grown.get(&tier).copied().unwrap_or(0) as f64 / 1e6;
+            self.shown.metrics.psi(tier, seconds);
+            *self.stalled.entry(tier.name()).or_default() += seconds;
         }
     }
 
@@ -699,6 +703,11 @@ impl Agent {
                 "reasons": plan.reasons,
             })),
             "tiers": self.latest,
+            "psi": {
+                "node_some_seconds": cpu_some_us(Path::new("/proc/pressure/cpu"))
+                    .map(|us| us as f64 / 1e6),
+                "tier_some_seconds": self.stalled,
+            },
             "busiest": self.busiest.top(10, Instant::now()),
             "lint": self.linted(),
             "own": {

@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(
         long,
         value_name = "FILE",
-        default_value = "/var/run/scx/root/stats",
+        default_value = infera_node::STATS_SOCKET,
         hide = true
     )]
     pub stats_socket: PathBuf,

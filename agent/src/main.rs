@@ -2,18 +2,15 @@
 
 mod agent;
 mod book;
-mod busiest;
 mod cli;
 mod guard;
 mod http;
 mod lint;
 mod metrics;
 mod own;
-mod psi;
 mod publish;
 #[cfg(test)]
 mod scenarios;
-mod stats;
 mod tree;
 mod verdict;
 

@@ -1,7 +1,7 @@
 //! Everything under /metrics, each figure set in one place.
 
 use crate::book::TierSum;
-use crate::stats::{Stats, TierStats};
+use infera_node::{Stats, TierStats};
 use infera_policy::Tier;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;

@@ -1,6 +1,7 @@
 //! What a check is.
 
 use super::Snapshot;
+use infera_node::Thread;
 use serde::Serialize;
 
 /// A violation that was seen.
@@ -10,6 +11,17 @@ pub struct Finding {
     pub tid: u32,
     /// What was seen, a sentence.
     pub sentence: String,
+}
+
+impl Finding {
+    /// `thread` is where it must not be.
+    #[must_use]
+    pub fn of(thread: &Thread, what: &str) -> Finding {
+        Finding {
+            tid: thread.tid,
+            sentence: format!("{thread}: {what}"),
+        }
+    }
 }
 
 /// What a check found: nothing where it is as promised, or why it says nothing here.

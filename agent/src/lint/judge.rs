@@ -85,7 +85,7 @@ impl Judge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lint::Thread;
+    use infera_node::Thread;
     use infera_plan::CpuSet;
     use infera_policy::Tier;
 

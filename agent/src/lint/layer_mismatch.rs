@@ -1,6 +1,6 @@
 //! A thread is scheduled in its pod's tier.
 
-use super::{Check, Findings, Snapshot};
+use super::{Check, Finding, Findings, Snapshot};
 
 /// A thread whose cgroups give it another tier than its pod has.
 pub struct LayerMismatch;
@@ -24,7 +24,7 @@ impl Check for LayerMismatch {
             .iter()
             .filter_map(|thread| {
                 let wanted = thread.pod_tier.filter(|tier| *tier != thread.tier)?;
-                Some(thread.found(format!("its pod is {wanted}")))
+                Some(Finding::of(thread, &format!("its pod is {wanted}")))
             })
             .collect();
         Ok(evidence)

@@ -14,7 +14,7 @@ mod snapshot;
 
 pub use check::{Check, Finding, Findings, Verdict};
 pub use judge::Judge;
-pub use snapshot::{Sampler, Snapshot, Thread, Tiers};
+pub use snapshot::Snapshot;
 
 /// Every check, in the order in which they are shown.
 pub const CHECKS: [&dyn Check; 4] = [

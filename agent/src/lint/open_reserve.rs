@@ -1,6 +1,6 @@
 //! Open work stays out of what is reserved.
 
-use super::{Check, Findings, Snapshot};
+use super::{Check, Finding, Findings, Snapshot};
 use infera_policy::Tier;
 
 /// Low and Background on a fence that is not lent.
@@ -29,7 +29,7 @@ impl Check for OpenReserve {
                 && snapshot.has_choice(thread)
         });
         let evidence = inside
-            .map(|thread| thread.found("on the fence, which is not lent".into()))
+            .map(|thread| Finding::of(thread, "on the fence, which is not lent"))
             .collect();
         Ok(evidence)
     }

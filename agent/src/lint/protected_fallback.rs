@@ -1,6 +1,6 @@
 //! A protected thread runs in its set while that has room.
 
-use super::{Check, Findings, Snapshot};
+use super::{Check, Finding, Findings, Snapshot};
 use infera_policy::Tier;
 
 /// Critical outside of its fence while CPUs of the fence are free.
@@ -38,9 +38,8 @@ impl Check for ProtectedFallback {
         });
         let evidence = outside
             .map(|thread| {
-                thread.found(format!(
-                    "outside of the fence, {free} CPUs of which are free"
-                ))
+                let what = format!("outside of the fence, {free} CPUs of which are free");
+                Finding::of(thread, &what)
             })
             .collect();
         Ok(evidence)

@@ -1,6 +1,6 @@
 //! A protected thread has its physical core to itself.
 
-use super::{Check, Findings, Snapshot};
+use super::{Check, Finding, Findings, Snapshot};
 use infera_policy::Tier;
 
 /// Critical on a fence that is not lent shares no core with a lower tier.
@@ -37,7 +37,8 @@ impl Check for SmtCollision {
             for theirs in snapshot.running().filter(|other| {
                 other.tier > Tier::Critical && other.cpu != ours.cpu && core.contains(&other.cpu)
             }) {
-                evidence.push(ours.found(format!("it shares a core with {theirs}")));
+                let what = format!("it shares a core with {theirs}");
+                evidence.push(Finding::of(ours, &what));
             }
         }
         Ok(evidence)

@@ -5,6 +5,7 @@ mod doctor;
 mod plan;
 mod safe_mode;
 mod status;
+mod top;
 
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
@@ -38,6 +39,10 @@ enum Command {
         #[arg(short, long, default_value = "text")]
         output: Output,
     },
+    /// What runs where, now: tiers, CPUs with fence and loans, the busiest threads, wakeup latency.
+    ///
+    /// The scheduler's statistics need root. Ends with q.
+    Top(top::TopArgs),
     /// How a canary does.
     Canary {
         #[command(subcommand)]
@@ -86,12 +91,18 @@ enum Switch {
         /// Why; shown in the status.
         #[arg(default_value = "asked for on the command line")]
         reason: String,
+        /// How to print.
+        #[arg(short, long, default_value = "text")]
+        output: Output,
     },
     /// Let go of safe mode, whoever asked for it, and take over again.
     Off {
         /// Only what this source asked for: operator, signal, guard, file, annotation ...
         #[arg(long)]
         source: Option<String>,
+        /// How to print.
+        #[arg(short, long, default_value = "text")]
+        output: Output,
     },
 }
 
@@ -108,6 +119,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Status { output } => status::print(output),
+        Command::Top(args) => top::run(&args),
         Command::Canary {
             question: Canary::Status(args),
         } => canary::print(&args),
@@ -123,10 +135,10 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Plan(args) => plan::print(&args),
         Command::SafeMode {
-            switch: Switch::On { reason },
-        } => safe_mode::on(&reason),
+            switch: Switch::On { reason, output },
+        } => safe_mode::on(&reason, output),
         Command::SafeMode {
-            switch: Switch::Off { source },
-        } => safe_mode::off(source),
+            switch: Switch::Off { source, output },
+        } => safe_mode::off(source, output),
     }
 }

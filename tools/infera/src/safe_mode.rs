@@ -1,6 +1,6 @@
 //! `infera safe-mode`: entering works as long as anything at all does.
 
-use crate::status;
+use crate::{Output, status};
 use anyhow::{Context, Result, bail};
 use infera_control::{ClientError, PID_FILE, Request, SAFE_MODE_FILE, SOCKET, ask, plain_reason};
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,7 +14,7 @@ const SOURCE: &str = "operator";
 const FILE: &str = "file";
 
 /// Through the socket; where that fails, through the file; where that fails, by a signal.
-pub fn on(reason: &str) -> Result<ExitCode> {
+pub fn on(reason: &str, output: Output) -> Result<ExitCode> {
     let reason = plain_reason(reason);
     let request = Request::SafeModeOn {
         source: SOURCE.into(),
@@ -22,25 +22,34 @@ pub fn on(reason: &str) -> Result<ExitCode> {
     };
     let asked = ask(Path::new(SOCKET), &request);
     let Err(error) = asked else {
-        return status::report(asked);
+        return status::report(asked, output);
     };
     eprintln!("infera: {error}; trying without it");
     match fs::write(SAFE_MODE_FILE, format!("{reason}\n")) {
         Ok(()) => {
-            println!("wrote {SAFE_MODE_FILE}: the guard stands down while it exists");
-            return Ok(ExitCode::SUCCESS);
+            return said(
+                output,
+                &format!("wrote {SAFE_MODE_FILE}: the guard stands down while it exists"),
+            );
         }
         Err(error) => eprintln!("infera: cannot write {SAFE_MODE_FILE}: {error}; trying a signal"),
     }
     signal_guard().context(
         "nothing worked: as root, `kill -USR1` the process infera-guard, or write S to /proc/sysrq-trigger",
     )?;
-    println!("sent the guard SIGUSR1");
+    said(output, "sent the guard SIGUSR1")
+}
+
+fn said(output: Output, sentence: &str) -> Result<ExitCode> {
+    match output {
+        Output::Text => println!("{sentence}"),
+        Output::Json => println!("{}", serde_json::json!({ "done": sentence })),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Through the socket, and the file is removed where everything or it is meant.
-pub fn off(source: Option<String>) -> Result<ExitCode> {
+pub fn off(source: Option<String>, output: Output) -> Result<ExitCode> {
     if source.as_deref().is_none_or(|source| source == FILE) {
         match fs::remove_file(SAFE_MODE_FILE) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -50,11 +59,12 @@ pub fn off(source: Option<String>) -> Result<ExitCode> {
         }
     }
     let request = Request::SafeModeOff { source };
-    status::report(ask(Path::new(SOCKET), &request).inspect_err(|error| {
+    let asked = ask(Path::new(SOCKET), &request).inspect_err(|error| {
         if matches!(error, ClientError::Connect { .. }) {
             eprintln!("infera: is infera-guard running?");
         }
-    }))
+    });
+    status::report(asked, output)
 }
 
 fn signal_guard() -> Result<()> {

@@ -24,23 +24,20 @@ pub fn print(output: Output) -> Result<ExitCode> {
     };
     let answered = note.is_none();
     match output {
-        Output::Json => println!(
-            "{}",
-            serde_json::json!({ "kernel": kernel, "answered": answered, "guard": status })
-        ),
+        Output::Json => println!("{}", json(&kernel, answered, status.as_ref())),
         Output::Text => print!("{}", text(&kernel, status.as_ref(), note.as_deref(), now())),
     }
     let ours = answered && status.is_some_and(|status| status.state == State::Attached);
     Ok(ExitCode::from(u8::from(!ours)))
 }
 
-fn now() -> u64 {
+pub fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |time| time.as_secs())
 }
 
 /// The attached sched_ext scheduler's name, or "stock scheduler".
-fn kernel_state(sched_ext: &Path) -> String {
+pub fn kernel_state(sched_ext: &Path) -> String {
     let read = |name: &str| -> io::Result<String> {
         Ok(fs::read_to_string(sched_ext.join(name))?.trim().to_owned())
     };
@@ -49,6 +46,10 @@ fn kernel_state(sched_ext: &Path) -> String {
         Ok(state) => read("root/ops").unwrap_or_else(|_| state.to_owned()),
         Err(_) => "stock scheduler (this kernel has no sched_ext)".into(),
     }
+}
+
+fn json(kernel: &str, answered: bool, guard: Option<&Status>) -> serde_json::Value {
+    serde_json::json!({ "kernel": kernel, "answered": answered, "guard": guard })
 }
 
 fn text(kernel: &str, status: Option<&Status>, note: Option<&str>, now: u64) -> String {
@@ -96,7 +97,7 @@ fn text(kernel: &str, status: Option<&Status>, note: Option<&str>, now: u64) -> 
     text
 }
 
-fn age(now: u64, then: u64) -> String {
+pub fn age(now: u64, then: u64) -> String {
     let time = Duration::from_secs(now.saturating_sub(then));
     match time.as_secs() {
         seconds @ 0..120 => format!("{seconds} s"),
@@ -107,10 +108,16 @@ fn age(now: u64, then: u64) -> String {
 }
 
 /// For the caller who changed something.
-pub fn report(outcome: Result<Status, infera_control::ClientError>) -> Result<ExitCode> {
+pub fn report(
+    outcome: Result<Status, infera_control::ClientError>,
+    output: Output,
+) -> Result<ExitCode> {
     let status = outcome.context("not done")?;
     let kernel = kernel_state(Path::new("/sys/kernel/sched_ext"));
-    print!("{}", text(&kernel, Some(&status), None, now()));
+    match output {
+        Output::Json => println!("{}", json(&kernel, true, Some(&status))),
+        Output::Text => print!("{}", text(&kernel, Some(&status), None, now())),
+    }
     Ok(ExitCode::SUCCESS)
 }
 

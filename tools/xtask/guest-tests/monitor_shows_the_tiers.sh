@@ -35,6 +35,13 @@ echo "rows: $early_rows of every second, $late_rows of every other"
 at_least "$early_rows" 5 || fail "only $early_rows rows in 7 s"
 [ "$late_rows" = 3 ] || fail "$late_rows rows of 2 s in 7 s"
 at_least "$(grep -c '^critical ' $LOG)" 6 || fail "--stats printed less than once a second"
+# The same figures, and who uses them, on one screen.
+printf '[tiers.critical]\ncgroups = ["/critical"]\n' >/tmp/top.toml
+infera top --once --config /tmp/top.toml >/tmp/top || fail "infera top ends with status $?"
+cpus=$(grep '^critical ' /tmp/top | awk '{print $2}')
+at_least "$cpus" 0.9 && at_least 1.1 "$cpus" || { cat /tmp/top; fail "Critical has $cpus CPUs in infera top"; }
+grep -q ' critical *hog' /tmp/top || { cat /tmp/top; fail "no Critical thread in infera top"; }
+infera top --once -o json | grep -q '"stats":{"interval_s":' || fail "no statistics in infera top's JSON"
 # Ctrl-C, and through the end of the scheduler.
 kill -INT $late
 wait $late || fail "--monitor ends with status $? on SIGINT"

@@ -7,6 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Where the scheduler listens.
+pub const STATS_SOCKET: &str = "/var/run/scx/root/stats";
+
 /// The longest answer, in bytes.
 const MAX_ANSWER: u64 = 256 * 1024;
 
@@ -57,17 +60,17 @@ struct Answer {
 }
 
 /// A client, whose first reading is of all since the scheduler attached.
-pub struct Client {
+pub struct StatsClient {
     path: PathBuf,
     stream: Option<BufReader<UnixStream>>,
 }
 
-impl Client {
+impl StatsClient {
     /// Of the socket at `path`; connects when it is asked.
     #[must_use]
-    pub fn new(path: &Path) -> Client {
+    pub fn new(path: &Path) -> StatsClient {
         let (path, stream) = (path.to_owned(), None);
-        Client { path, stream }
+        StatsClient { path, stream }
     }
 
     /// Reads. Blocks for at most a second.
@@ -129,7 +132,7 @@ mod tests {
                 stream.write_all(answer.as_bytes()).unwrap();
             }
         });
-        let mut client = Client::new(&path);
+        let mut client = StatsClient::new(&path);
         let stats = client.read().unwrap();
         assert_eq!((stats.tiers["high"].user, stats.waiting), (3, 4));
         client.stream = None;

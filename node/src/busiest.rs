@@ -1,6 +1,6 @@
 //! The threads that use most CPU time, of those that the sampler has seen.
 
-use crate::lint::Thread;
+use crate::Thread;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -1,13 +1,13 @@
-//! Pressure-stall information of cgroups: how long tasks waited for a CPU.
+//! Pressure-stall information (PSI): how long tasks waited for a CPU.
 
 use std::fs;
 use std::path::Path;
 
-/// Microseconds in which some task below `cgroup` waited for a CPU, since it was made; `None`
-/// where the kernel does not tell, or the cgroup is gone.
+/// Microseconds in which some task waited for a CPU, as `file` tells: a cgroup's `cpu.pressure`, or
+/// `/proc/pressure/cpu`; `None` where the kernel does not tell, or the cgroup is gone.
 #[must_use]
-pub fn cpu_some_us(cgroup: &Path) -> Option<u64> {
-    parse(&fs::read_to_string(cgroup.join("cpu.pressure")).ok()?)
+pub fn cpu_some_us(file: &Path) -> Option<u64> {
+    parse(&fs::read_to_string(file).ok()?)
 }
 
 fn parse(text: &str) -> Option<u64> {
