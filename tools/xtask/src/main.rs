@@ -7,6 +7,7 @@ mod command;
 mod compare;
 mod demo;
 mod deny;
+mod docs;
 mod faults;
 mod fuzz;
 mod hash;
@@ -55,6 +56,8 @@ enum Task {
     Vm(VmTask),
     /// Run the tests that need a guest.
     Test(test::TestArgs),
+    /// Hold the pages against what there is: links, commands, flags, keys, metrics.
+    Docs,
     /// Show what the scheduler does.
     Demo,
     /// Hours of random load and changes in exact time.
@@ -209,6 +212,7 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Vm(VmTask::Run(arguments)) => return vm_run(arguments),
         Task::Test(arguments) => test::main(&arguments)?,
+        Task::Docs => docs::main()?,
         Task::Demo => demo::main()?,
         Task::Soak(arguments) => soak::main(&arguments)?,
         Task::Faults(arguments) => faults::main(&arguments)?,

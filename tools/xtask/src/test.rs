@@ -3,6 +3,7 @@
 
 use crate::command::run;
 use crate::deny;
+use crate::docs;
 use crate::faults;
 use crate::kernel::{self, Kernel};
 use crate::kernel_fetch;
@@ -116,6 +117,9 @@ pub fn main(args: &TestArgs) -> Result<()> {
         ])?;
     }
     build_guest_programs()?;
+    if !args.guest && args.filter.is_none() {
+        docs::check()?;
+    }
     guest_tests(args, &release)?;
     match args.filter {
         None => faults::fast(&args.kernel),
