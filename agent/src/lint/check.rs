@@ -4,11 +4,21 @@ use super::Snapshot;
 use infera_node::Thread;
 use serde::Serialize;
 
+/// What a violation is remembered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mark {
+    /// A thread, by its id.
+    Thread(u32),
+    /// A CPU; of a core its first one.
+    Cpu(usize),
+}
+
 /// A violation that was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// The thread that is where it must not be.
-    pub tid: u32,
+    /// What has to be seen again before it counts: the thread, where threads on their way look like
+    /// this for a moment; the CPU or core, where no thread at all may be seen there.
+    pub mark: Mark,
     /// What was seen, a sentence.
     pub sentence: String,
 }
@@ -18,8 +28,17 @@ impl Finding {
     #[must_use]
     pub fn of(thread: &Thread, what: &str) -> Finding {
         Finding {
-            tid: thread.tid,
+            mark: Mark::Thread(thread.tid),
             sentence: format!("{thread}: {what}"),
+        }
+    }
+
+    /// The same, whichever thread it is.
+    #[must_use]
+    pub fn at(self, cpu: usize) -> Finding {
+        Finding {
+            mark: Mark::Cpu(cpu),
+            ..self
         }
     }
 }

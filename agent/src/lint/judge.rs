@@ -1,6 +1,6 @@
 //! From what the checks find to what is said.
 
-use super::{CHECKS, Findings, Snapshot, Verdict};
+use super::{CHECKS, Findings, Mark, Snapshot, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ const AGAIN: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub struct Judge {
     /// By check: those found in the last look at all threads.
-    before: BTreeMap<&'static str, BTreeSet<u32>>,
+    before: BTreeMap<&'static str, BTreeSet<Mark>>,
     verdicts: BTreeMap<&'static str, Verdict>,
     looked: Option<Instant>,
     confirming: bool,
@@ -49,17 +49,17 @@ impl Judge {
         let confirming = std::mem::take(&mut self.confirming);
         for check in CHECKS {
             let found = check.run(all);
-            let tids = |found: &Findings| match found {
-                Ok(found) => found.iter().map(|finding| finding.tid).collect(),
+            let marks = |found: &Findings| match found {
+                Ok(found) => found.iter().map(|finding| finding.mark).collect(),
                 Err(_) => BTreeSet::new(),
             };
-            let seen = tids(&found);
+            let seen = marks(&found);
             let before = self.before.insert(check.id(), seen.clone());
             let before = before.unwrap_or_default();
             let verdict = match found {
                 Err(reason) => Verdict::Skip { reason },
                 Ok(found) => {
-                    let again = found.into_iter().filter(|one| before.contains(&one.tid));
+                    let again = found.into_iter().filter(|one| before.contains(&one.mark));
                     let evidence: Vec<String> = again.map(|one| one.sentence).collect();
                     match evidence.is_empty() {
                         true => Verdict::Pass,
@@ -71,7 +71,7 @@ impl Judge {
                 }
             };
             // New ones are looked at again at once, and once.
-            self.confirming |= !confirming && seen.iter().any(|tid| !before.contains(tid));
+            self.confirming |= !confirming && seen.iter().any(|mark| !before.contains(mark));
             self.verdicts.insert(check.id(), verdict);
         }
     }
@@ -150,5 +150,20 @@ mod tests {
             }
             assert_eq!(violations(&judge), 0);
         }
+    }
+
+    #[test]
+    fn one_after_the_other_on_a_reserved_cpu_is_a_violation() {
+        let mut judge = Judge::default();
+        let mut now = Instant::now();
+        for tid in 0..2 {
+            let mut seen = snapshot(&[tid]);
+            seen.threads[0].tier = Tier::Background;
+            seen.threads[0].cpu = 3;
+            assert!(judge.wants_all(&seen, now));
+            judge.look(&seen, now);
+            now += Duration::from_secs(1);
+        }
+        assert_eq!(judge.verdicts()["open_reserve"].violations(), 1);
     }
 }

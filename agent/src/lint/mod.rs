@@ -2,7 +2,7 @@
 //!
 //! It looks at a few threads every second. Where those give rise to suspicion it looks at all, and
 //! what it sees there twice, a second apart, is a violation: a thread on its way from one CPU to
-//! another is none.
+//! another is none, but one after the other on a CPU that is to be free is one.
 
 mod check;
 mod judge;
@@ -12,7 +12,7 @@ mod protected_fallback;
 mod smt_collision;
 mod snapshot;
 
-pub use check::{Check, Finding, Findings, Verdict};
+pub use check::{Check, Finding, Findings, Mark, Verdict};
 pub use judge::Judge;
 pub use snapshot::Snapshot;
 

@@ -29,7 +29,7 @@ impl Check for OpenReserve {
                 && snapshot.has_choice(thread)
         });
         let evidence = inside
-            .map(|thread| Finding::of(thread, "on the fence, which is not lent"))
+            .map(|thread| Finding::of(thread, "on the fence, which is not lent").at(thread.cpu))
             .collect();
         Ok(evidence)
     }

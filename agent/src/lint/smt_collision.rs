@@ -38,7 +38,8 @@ impl Check for SmtCollision {
                 other.tier > Tier::Critical && other.cpu != ours.cpu && core.contains(&other.cpu)
             }) {
                 let what = format!("it shares a core with {theirs}");
-                evidence.push(Finding::of(ours, &what));
+                let first = core.first().copied().unwrap_or(ours.cpu);
+                evidence.push(Finding::of(ours, &what).at(first));
             }
         }
         Ok(evidence)
