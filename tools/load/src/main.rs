@@ -6,14 +6,17 @@
 mod await_state;
 mod burst;
 mod cgroup;
+mod chain;
 mod clock;
 mod counters;
 mod hogs;
 mod idle;
 mod memcached;
 mod pelt;
+mod pingpong;
 mod protocol;
 mod report;
+mod rivals;
 mod rng;
 mod run;
 mod signal;
@@ -33,6 +36,12 @@ struct Cli {
     /// Join this cgroup before starting; it is created if absent.
     #[arg(long, global = true, value_name = "DIR")]
     cgroup: Option<PathBuf>,
+    /// Under SCHED_FIFO, at this priority.
+    #[arg(long, global = true, value_name = "PRIO", value_parser = clap::value_parser!(u32).range(1..=99))]
+    fifo: Option<u32>,
+    /// With this slice of the stock scheduler, in microseconds: 100 to 100000.
+    #[arg(long, global = true, value_name = "US", value_parser = clap::value_parser!(u64).range(100..=100_000))]
+    fair_slice_us: Option<u64>,
     #[command(subcommand)]
     command: Command,
 }
@@ -44,6 +53,10 @@ enum Command {
     Wake(wake::Args),
     /// Periodic CPU bursts: measure from the wanted start to completion.
     Burst(burst::Args),
+    /// A request through several processes: measure from its wanted start until it is back.
+    Chain(chain::Args),
+    /// Two threads that wake each other through pipes: count the rounds.
+    Pingpong(pingpong::Args),
     /// Spin, counting units of work.
     Hogs(hogs::Args),
     /// Threads that sleep, and wake now and then.
@@ -67,6 +80,7 @@ fn main() -> Result<()> {
     if let Some(dir) = &cli.cgroup {
         cgroup::join(dir)?;
     }
+    rivals::apply(cli.fifo, cli.fair_slice_us)?;
     if let Command::Detach = &cli.command {
         infera_link::detach()?;
         return Ok(());
@@ -78,6 +92,8 @@ fn main() -> Result<()> {
     match &cli.command {
         Command::Wake(args) => report::print("wake", &wake::run(args)?),
         Command::Burst(args) => report::print("burst", &burst::run(args)?),
+        Command::Chain(args) => report::print("chain", &chain::run(args)?),
+        Command::Pingpong(args) => report::print("pingpong", &pingpong::run(args)?),
         Command::Hogs(args) => report::print("hogs", &hogs::run(args)?),
         Command::Idle(args) => report::print("idle", &idle::run(args)?),
         Command::Progress(args) => report::print("progress", &counters::progress(args)?),
@@ -100,7 +116,7 @@ mod tests {
 
     #[test]
     fn defaults_parse() {
-        for name in ["wake", "burst", "hogs", "memcached"] {
+        for name in ["wake", "burst", "chain", "pingpong", "hogs", "memcached"] {
             let cli = Cli::try_parse_from(["infera-load", name]).unwrap();
             assert!(cli.cgroup.is_none());
         }

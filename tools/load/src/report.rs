@@ -9,6 +9,11 @@ use serde::Serialize;
 /// The highest latency told apart from higher ones: an hour, in nanoseconds.
 const HIGHEST: u64 = 3_600_000_000_000;
 
+/// What a plot of the distribution needs.
+pub const QUANTILES: [f64; 16] = [
+    0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999,
+];
+
 /// Latencies in nanoseconds, to three significant digits; the maximum exactly.
 #[derive(Debug)]
 pub struct Latencies {
@@ -48,6 +53,10 @@ impl Latencies {
             p99_us: quantile(0.99),
             p999_us: quantile(0.999),
             max_us: us(self.max),
+            cdf_us: match self.histogram.len() {
+                0 => Vec::new(),
+                _ => QUANTILES.map(quantile).to_vec(),
+            },
         }
     }
 }
@@ -69,6 +78,8 @@ pub struct Summary {
     pub p999_us: f64,
     /// The highest in microseconds.
     pub max_us: f64,
+    /// Those at the quantiles of the table above, in microseconds; none if there were none.
+    pub cdf_us: Vec<f64>,
 }
 
 /// What periodic events measure.
@@ -121,7 +132,7 @@ mod tests {
     fn empty_is_zeros() {
         assert_eq!(
             line("wake", &Latencies::new().summary()).unwrap(),
-            r#"{"kind":"wake","count":0,"p50_us":0.0,"p99_us":0.0,"p999_us":0.0,"max_us":0.0}"#
+            r#"{"kind":"wake","count":0,"p50_us":0.0,"p99_us":0.0,"p999_us":0.0,"max_us":0.0,"cdf_us":[]}"#
         );
     }
 
