@@ -33,16 +33,16 @@ pub fn main() -> Result<()> {
 /// Looks; the programs are built.
 pub fn check() -> Result<()> {
     let root = workspace();
-    let pages = pages(&root)?;
-    let mut programs = Programs::new(&root);
-    let exported = exported(&root)?;
-    let values = chart_values(&root)?;
+    let pages = pages(root)?;
+    let mut programs = Programs::new(root);
+    let exported = exported(root)?;
+    let values = chart_values(root)?;
     let mut wrong = Vec::new();
     for page in &pages {
         let mut say =
             |line: usize, what: String| wrong.push(format!("{}:{line}: {what}", page.path));
         for (line, target) in &page.links {
-            if let Err(what) = link(&root, page, &pages, target) {
+            if let Err(what) = link(root, page, &pages, target) {
                 say(*line, what);
             }
         }
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn values_of_the_chart_are_known() {
-        let values = chart_values(&workspace()).unwrap();
+        let values = chart_values(workspace()).unwrap();
         assert!(values.contains("agent.canary.image.tag"), "{values:?}");
     }
 }

@@ -90,7 +90,11 @@ impl Programs {
         if let Some(known) = self.known.get(path) {
             return known.clone();
         }
-        let mut program = Command::new(self.directory.join(&path[0]));
+        let program = match &*path[0] {
+            "xtask" => std::env::current_exe().ok()?,
+            name => self.directory.join(name),
+        };
+        let mut program = Command::new(program);
         let told = program.args(&path[1..]).arg("--help").output();
         let help = told
             .ok()
