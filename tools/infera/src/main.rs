@@ -1,5 +1,6 @@
 //! `infera`: the operator's command line.
 
+mod bench;
 mod canary;
 mod doctor;
 mod plan;
@@ -43,6 +44,11 @@ enum Command {
     ///
     /// The scheduler's statistics need root. Ends with q.
     Top(top::TopArgs),
+    /// Which scheduler, for which work, by how much: runs load under each, in one boot.
+    ///
+    /// Takes the node's scheduler over while it runs: not for a node that serves somebody. Needs root and
+    /// infera-load. Exit status 0: done; 1: done, and a scheduler was ejected meanwhile.
+    Bench(bench::BenchArgs),
     /// How a canary does.
     Canary {
         #[command(subcommand)]
@@ -119,6 +125,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Status { output } => status::print(output),
+        Command::Bench(args) => bench::print(&args),
         Command::Top(args) => top::run(&args),
         Command::Canary {
             question: Canary::Status(args),

@@ -1,6 +1,7 @@
 //! The project's one entry point: set-up, kernels, guests, tests, demo.
 
 mod apt;
+mod bench;
 mod cache;
 mod chart;
 mod command;
@@ -20,6 +21,7 @@ mod kernel_fetch;
 mod kvm;
 mod newc;
 mod package;
+mod peers;
 mod rows;
 mod setup;
 mod soak;
@@ -68,6 +70,13 @@ enum Task {
     Fuzz(fuzz::FuzzArgs),
     /// Make a system extension, an OCI image and a Debian package of infera for node images.
     Package(package::PackageArgs),
+    /// Run scenarios under several schedulers in one boot, and report who does what by how much.
+    Bench(bench::BenchArgs),
+    /// Install other sched_ext schedulers to compare with: minutes each.
+    Peers {
+        /// Which; all of them where absent.
+        names: Vec<String>,
+    },
     /// Compare with the stock scheduler in exact time; fails where a promised ratio is missed.
     Compare(compare::CompareArgs),
     /// Programs to test with on Kubernetes.
@@ -213,6 +222,8 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Vm(VmTask::Run(arguments)) => return vm_run(arguments),
         Task::Test(arguments) => test::main(&arguments)?,
         Task::Docs => docs::main()?,
+        Task::Bench(arguments) => bench::main(&arguments)?,
+        Task::Peers { names } => peers::main(&names)?,
         Task::Demo => demo::main()?,
         Task::Soak(arguments) => soak::main(&arguments)?,
         Task::Faults(arguments) => faults::main(&arguments)?,

@@ -57,6 +57,14 @@ fn heading() -> Style {
     Style::new().add_modifier(Modifier::REVERSED)
 }
 
+/// Without the machine that it was built for.
+fn short(kernel: &str) -> &str {
+    let cut = ["_x86_64", "_aarch64"]
+        .iter()
+        .find_map(|arch| kernel.find(arch));
+    &kernel[..cut.unwrap_or(kernel.len())]
+}
+
 /// Who schedules, and what could not be seen; a blank line ends it.
 fn head(frame: &Frame) -> Vec<Line<'_>> {
     let guard = frame.guard.as_ref();
@@ -78,7 +86,7 @@ fn head(frame: &Frame) -> Vec<Line<'_>> {
     });
     let mut lines = vec![Line::from(vec![
         Span::styled("infera top", Modifier::BOLD),
-        Span::raw(format!("   {}", frame.kernel)),
+        Span::raw(format!("   {}", short(&frame.kernel))),
         Span::raw(doing),
     ])];
     for (source, reason) in guard.iter().flat_map(|status| &status.safe_mode) {
@@ -189,12 +197,14 @@ fn cpu_line(cpu: &Cpu) -> Line<'static> {
         (true, false) => "fence",
         _ => "",
     };
+    // Who kept it busy may have left it in the moment of the look.
+    let what_else = if cpu.busy < 0.05 { "idle" } else { "" };
     let style = tier.map_or(Style::new(), |tier| Style::new().fg(colour(tier)));
     Line::from(vec![
         Span::raw(format!("{:>3} ", cpu.cpu)),
         Span::styled(bar, style),
         Span::raw(format!("{state:>6} ")),
-        Span::styled(cpu.tier.unwrap_or("idle"), style),
+        Span::styled(cpu.tier.unwrap_or(what_else), style),
     ])
 }
 
@@ -259,7 +269,7 @@ mod tests {
         };
         Frame {
             at: 1000,
-            kernel: "infera_0.1.0".into(),
+            kernel: "infera_0.1.0_x86_64_unknown_linux_gnu".into(),
             guard: Some(Status {
                 version: "0.1.0".into(),
                 state: State::Attached,

@@ -14,6 +14,8 @@ const PROVEN: &[(&str, &str)] = &[
     ("cargo xtask kernel fetch", ".ci/run"),
     // Too long for .ci/run: run by hand, with figures in the pages that show them.
     ("cargo xtask chart runbook", "by hand"),
+    ("cargo xtask bench", "by hand, and unit tests"),
+    ("cargo xtask peers", "by hand"),
     ("cargo xtask compare", "by hand"),
     ("cargo xtask demo", "by hand"),
     (
@@ -28,6 +30,7 @@ const PROVEN: &[(&str, &str)] = &[
         "cargo xtask kernel check",
         "unit tests of scheds/kernel, and by hand",
     ),
+    ("infera bench", "cargo xtask bench runs it in a guest"),
     ("infera status", "guest tests: the guard's"),
     ("infera safe-mode", "the fault matrix, package --boot"),
     (

@@ -1,0 +1,80 @@
+//! What a window measured. Records are kept as they are; reports come from them.
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// What one workload measured of itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Work {
+    /// As in the scenario.
+    pub name: String,
+    /// Its tier.
+    pub tier: String,
+    /// Its kind of load.
+    pub load: String,
+    /// By name, with its unit as the name's end: `p99_us`, `units`, `seconds`, `missed`.
+    pub values: BTreeMap<String, f64>,
+    /// Latencies in microseconds at the quantiles of [`crate::report::QUANTILES`].
+    #[serde(default)]
+    pub cdf_us: Vec<f64>,
+    /// CPU time of its cgroup in seconds.
+    pub cpu_s: f64,
+}
+
+/// CPUs that each tier's workloads used, at one moment of a window.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// Seconds since the window began.
+    pub at_s: f64,
+    /// By tier.
+    pub cpus: BTreeMap<String, f64>,
+}
+
+/// A window: one arm on one rung of one scenario, once.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The scenario's name.
+    pub scenario: String,
+    /// Threads of each workload of background.
+    pub rung: u32,
+    /// Who was to schedule.
+    pub arm: String,
+    /// Of the arrivals.
+    pub seed: u64,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Online CPUs.
+    pub cpus: usize,
+    /// Who did schedule, as the kernel says, at the window's end; `stock`: no sched_ext scheduler.
+    pub attached: String,
+    /// A scheduler that was to be there was gone, or another one.
+    pub ejected: bool,
+    /// Seconds of the window in which the stock scheduler ran the node though another was to.
+    pub stock_s: f64,
+    /// Times that cpu.max held one of the workloads.
+    pub throttled: u64,
+    /// CPU time of the scheduler's own process in seconds; what it does in the kernel is not in it.
+    pub scheduler_cpu_s: f64,
+    /// The window's length in seconds.
+    pub seconds: f64,
+    /// What was measured.
+    pub work: Vec<Work>,
+    /// CPUs over time.
+    pub shares: Vec<Share>,
+}
+
+/// Reads the records of an earlier run.
+pub fn read_records(path: &Path) -> Result<Vec<Record>> {
+    let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&text)
+        .with_context(|| format!("{} has no records of `infera bench --out`", path.display()))
+}
+
+/// Keeps them.
+pub fn write_records(path: &Path, records: &[Record]) -> Result<()> {
+    let text = serde_json::to_vec(records)?;
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,173 @@
+//! For a terminal.
+
+use super::{arms, cell, distinct, figure, headline, marks};
+use crate::record::{Record, Work};
+use std::fmt::Write as _;
+
+/// A table for each rung of each scenario.
+#[must_use]
+pub fn table(records: &[Record]) -> String {
+    let mut text = String::new();
+    for scenario in distinct(records.iter().map(|record| record.scenario.clone())) {
+        let here: Vec<&Record> = records
+            .iter()
+            .filter(|one| one.scenario == scenario)
+            .collect();
+        for rung in distinct(here.iter().map(|record| record.rung)) {
+            let first = here.iter().find(|record| record.rung == rung);
+            let Some(first) = first else { continue };
+            let seeds = distinct(here.iter().map(|record| record.seed)).len();
+            let _ = writeln!(
+                text,
+                "\n{scenario}, {rung} threads of background ({}, {} CPUs, seeds: {seeds}, {:.0} s each)",
+                first.kernel, first.cpus, first.seconds
+            );
+            let columns: Vec<&Work> = first
+                .work
+                .iter()
+                .filter(|work| headline(work).is_some())
+                .collect();
+            let _ = write!(text, "{:<18}", "");
+            for work in &columns {
+                let unit = match headline(work) {
+                    Some(("p99_us", _)) => "p50/p99/p99.9 us",
+                    Some((key, _)) => key,
+                    None => "",
+                };
+                let _ = write!(text, "{:>28}", format!("{} {unit}", work.name));
+            }
+            let _ = writeln!(text, "{:>12}", "scheduler");
+            for arm in arms(records) {
+                let cell = cell(records, &scenario, rung, &arm);
+                if cell.is_empty() {
+                    continue;
+                }
+                let _ = write!(text, "{arm:<18}");
+                for work in &columns {
+                    let _ = write!(text, "{:>28}", shown(&cell, work));
+                }
+                let spent: f64 = cell
+                    .iter()
+                    .map(|one| one.scheduler_cpu_s / one.seconds)
+                    .sum();
+                let spent = spent / cell.len() as f64 * 100.0;
+                let _ = writeln!(text, "{:>12}  {}", format!("{spent:.2} %"), marks(&cell));
+            }
+        }
+    }
+    text
+}
+
+fn shown(cell: &[&Record], work: &Work) -> String {
+    let median = |key: &str| figure(cell, &work.name, key).map(|spread| spread.median);
+    match headline(work) {
+        Some(("p99_us", _)) => ["p50_us", "p99_us", "p999_us"]
+            .map(|key| median(key).map_or("-".to_owned(), |us| format!("{us:.0}")))
+            .join(" / "),
+        Some((key, _)) => match figure(cell, &work.name, key) {
+            Some(spread) if key == "seconds" => format!("{:.3}", spread.median),
+            Some(spread) => format!("{:.0}", spread.median),
+            None => "-".into(),
+        },
+        None => String::new(),
+    }
+}
+
+/// Each policy of ours against each peer: the median and the range, over the seeds, of the ratios.
+#[must_use]
+pub fn ratios(records: &[Record]) -> String {
+    let all = arms(records);
+    let (ours, peers): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|arm| arm.starts_with("infera:"));
+    let heads: Vec<String> = peers.iter().map(|peer| format!("{peer:>22}")).collect();
+    let mut text = format!(
+        "\n{:<52}{}\n",
+        "ours / theirs, median (range) over seeds",
+        heads.join("")
+    );
+    for scenario in distinct(records.iter().map(|record| record.scenario.clone())) {
+        let here = records.iter().filter(|one| one.scenario == scenario);
+        for rung in distinct(here.map(|record| record.rung)) {
+            for arm in &ours {
+                let mine = cell(records, &scenario, rung, arm);
+                let Some(first) = mine.first() else { continue };
+                for work in &first.work {
+                    let Some((key, less)) = headline(work) else {
+                        continue;
+                    };
+                    let against = peers.iter().map(|peer| {
+                        let theirs = cell(records, &scenario, rung, peer);
+                        let pairs = mine.iter().filter_map(|one| {
+                            let other = theirs.iter().find(|other| other.seed == one.seed)?;
+                            let of = |record: &Record| {
+                                let work = record.work.iter().find(|other| other.name == work.name);
+                                work.and_then(|work| work.values.get(key).copied())
+                            };
+                            Some(of(one)? / of(other)?)
+                        });
+                        match crate::statistics::spread(&pairs.collect::<Vec<f64>>()) {
+                            Some(s) if s.median.is_finite() => {
+                                format!("{:.3} ({:.2}-{:.2})", s.median, s.least, s.most)
+                            }
+                            _ => "-".into(),
+                        }
+                    });
+                    let against: Vec<String> = against.map(|text| format!("{text:>22}")).collect();
+                    let better = if less {
+                        "less is better"
+                    } else {
+                        "more is better"
+                    };
+                    let _ = writeln!(
+                        text,
+                        "{:<52}{}   {better}",
+                        format!("{scenario}/{rung} {arm} {} {key}", work.name),
+                        against.join("")
+                    );
+                }
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::records;
+    use super::*;
+
+    #[test]
+    fn arms_are_rows_and_workloads_columns() {
+        let text = table(&records());
+        assert!(
+            text.contains(
+                "lone-sleeper, 16 threads of background (6.12.117, 4 CPUs, seeds: 3, 4 s each)"
+            ),
+            "{text}"
+        );
+        assert!(text.contains("10 / 108 / 180"), "{text}");
+        let rows: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("eevdf"))
+            .collect();
+        assert_eq!(rows.len(), 2, "{text}");
+    }
+
+    #[test]
+    fn who_was_ejected_is_marked() {
+        let mut records = records();
+        records[0].ejected = true;
+        records[0].stock_s = 1.5;
+        assert!(table(&records).contains("EJECTED in 1 of 3, 1.5 s on the stock scheduler"));
+    }
+
+    #[test]
+    fn ratios_are_of_the_same_seed() {
+        let text = ratios(&records());
+        assert!(
+            text.contains("lone-sleeper/16 infera:weighted batch units"),
+            "{text}"
+        );
+        assert!(text.contains("0.980 (0.98-0.98)"), "{text}");
+    }
+}

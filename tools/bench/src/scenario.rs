@@ -1,0 +1,205 @@
+//! Scenarios: what runs, in which tiers, beside how much.
+
+use anyhow::{Context, Result, ensure};
+use infera_policy::Tier;
+use serde::Deserialize;
+use std::fs;
+use std::path::Path;
+
+/// A kind of load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Load {
+    /// Timers: how late a thread wakes.
+    Wake,
+    /// Threads that need milliseconds at once: how long until they have had them.
+    Burst,
+    /// A request through several processes.
+    Chain,
+    /// memcached, and an open-loop client.
+    Memcached,
+    /// Two threads that wake each other: rounds.
+    Pingpong,
+    /// hackbench of rt-tests: seconds for a fixed job.
+    Hackbench,
+    /// Threads that spin: units of work.
+    Hogs,
+    /// Threads that are mostly asleep.
+    Idle,
+}
+
+impl Load {
+    /// Whether more is better in what it measures, and under which name it is: `None` for latencies.
+    #[must_use]
+    pub fn throughput(self) -> Option<&'static str> {
+        match self {
+            Load::Hogs => Some("units"),
+            Load::Pingpong => Some("rounds"),
+            _ => None,
+        }
+    }
+}
+
+/// A workload.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// What it is called in reports, and its cgroup.
+    pub name: String,
+    /// Its tier.
+    #[serde(deserialize_with = "tier")]
+    pub tier: Tier,
+    /// What it does.
+    pub load: Load,
+    /// Its options, as those of `infera-load` or of the program itself.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Hogs and idle threads: how many. Absent: as many as the rung says.
+    #[serde(default)]
+    pub count: Option<u32>,
+}
+
+fn tier<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Tier, D::Error> {
+    let name = String::deserialize(from)?;
+    name.parse().map_err(serde::de::Error::custom)
+}
+
+/// A scenario.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// What it is called.
+    pub name: String,
+    /// What it shows, a sentence.
+    pub what: String,
+    /// How much background load: how many threads the workloads without a count have. One window each.
+    #[serde(default = "one_rung")]
+    pub ladder: Vec<u32>,
+    /// How long a window is, in milliseconds.
+    #[serde(default = "window")]
+    pub window_ms: u64,
+    /// What runs.
+    pub work: Vec<Workload>,
+}
+
+fn one_rung() -> Vec<u32> {
+    vec![0]
+}
+
+fn window() -> u64 {
+    4000
+}
+
+/// Those that come with it, in the order of a report.
+pub const SHIPPED: [&str; 11] = [
+    include_str!("../scenarios/lone-sleeper.toml"),
+    include_str!("../scenarios/burst.toml"),
+    include_str!("../scenarios/five-tiers.toml"),
+    include_str!("../scenarios/high-beside-normal.toml"),
+    include_str!("../scenarios/chain.toml"),
+    include_str!("../scenarios/memcached.toml"),
+    include_str!("../scenarios/batch-alone.toml"),
+    include_str!("../scenarios/hackbench.toml"),
+    include_str!("../scenarios/hackbench-pipes.toml"),
+    include_str!("../scenarios/pingpong.toml"),
+    include_str!("../scenarios/thousand-idle.toml"),
+];
+
+/// Those that come with it.
+///
+/// # Panics
+///
+/// Never: a test parses all of them.
+#[must_use]
+pub fn shipped() -> Vec<Scenario> {
+    let parse = |text: &&str| Scenario::parse(text).expect("shipped scenarios are right");
+    SHIPPED.iter().map(parse).collect()
+}
+
+impl Scenario {
+    /// Reads one.
+    pub fn parse(text: &str) -> Result<Scenario> {
+        let scenario: Scenario = toml::from_str(text)?;
+        ensure!(!scenario.work.is_empty(), "a scenario needs [[work]]");
+        ensure!(!scenario.ladder.is_empty(), "a ladder needs a rung");
+        ensure!(
+            (100..=600_000).contains(&scenario.window_ms),
+            "window_ms is 100 to 600000"
+        );
+        let word = |name: &str| {
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            !name.is_empty() && name.chars().all(plain)
+        };
+        for work in &scenario.work {
+            ensure!(
+                word(&work.name),
+                "the name of a workload is of small letters, digits and dashes: '{}'",
+                work.name
+            );
+        }
+        let mut names: Vec<&str> = scenario.work.iter().map(|work| &*work.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        ensure!(
+            names.len() == scenario.work.len(),
+            "two workloads have one name"
+        );
+        Ok(scenario)
+    }
+
+    /// The one called `name`, or the file of that path.
+    pub fn find(name: &str) -> Result<Scenario> {
+        if let Some(scenario) = shipped().into_iter().find(|one| one.name == name) {
+            return Ok(scenario);
+        }
+        let path = Path::new(name);
+        let text = fs::read_to_string(path).with_context(|| {
+            let names: Vec<String> = shipped().into_iter().map(|one| one.name).collect();
+            format!(
+                "no scenario and no file: {name}; there are {}",
+                names.join(", ")
+            )
+        })?;
+        Scenario::parse(&text).with_context(|| path.display().to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shipped_scenarios_are_right_and_named_once() {
+        let mut names: Vec<String> = shipped().into_iter().map(|one| one.name).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), SHIPPED.len());
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let work = "[[work]]\nname = \"a\"\ntier = \"high\"\nload = \"wake\"\n";
+        let head = "name = \"x\"\nwhat = \"y\"\n";
+        assert!(Scenario::parse(&format!("{head}{work}")).is_ok());
+        for (text, word) in [
+            (head.to_owned(), "work"),
+            (format!("{head}ladder = []\n{work}"), "rung"),
+            (format!("{head}window_ms = 1\n{work}"), "window_ms"),
+            (format!("{head}{work}{work}"), "one name"),
+            (
+                format!("{head}{}", work.replace("high", "urgent")),
+                "urgent",
+            ),
+            (format!("{head}{work}cpu = 1\n"), "cpu"),
+            (
+                format!("{head}{}", work.replace("\"a\"", "\"../a\"")),
+                "../a",
+            ),
+        ] {
+            let error = format!("{:#}", Scenario::parse(&text).unwrap_err());
+            assert!(error.contains(word), "{error}");
+        }
+        let error = format!("{:#}", Scenario::find("nothing-like-it").unwrap_err());
+        assert!(error.contains("lone-sleeper"), "{error}");
+    }
+}

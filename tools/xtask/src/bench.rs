@@ -1,0 +1,151 @@
+//! `cargo xtask bench`: `infera bench` on a test kernel, a boot for each seed.
+
+use crate::test::build_guest_programs;
+use crate::vm::{self, VmOptions, console_tail};
+use crate::{cache, peers};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use infera_bench::report::{compare, html, ratios, table};
+use infera_bench::{BenchArgs as Runs, RECORD, Record, Scenario, read_records, write_records};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// On what to run what.
+#[derive(Args)]
+pub struct BenchArgs {
+    #[command(flatten)]
+    runs: Runs,
+    /// The kernel: the beginning of a cached kernel's release.
+    #[arg(long, default_value = "6.12")]
+    kernel: String,
+    /// CPUs of the guest.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    cpus: u32,
+    /// Sockets, cores in each, threads in each core; goes before --cpus.
+    #[arg(long, value_name = "S,C,T", value_parser = crate::topology)]
+    topology: Option<[u32; 3]>,
+    /// Count instructions as time: the same figures each time, whatever else this machine does.
+    #[arg(long)]
+    exact: bool,
+    /// Memory of the guest in MiB.
+    #[arg(long, default_value_t = 3072, value_name = "MB")]
+    memory: u32,
+    /// In exact time, CPUs take turns of at most so many virtual microseconds: `vm run --help`.
+    #[arg(long, value_name = "US", requires = "exact", value_parser = clap::value_parser!(u32).range(10..))]
+    turn_us: Option<u32>,
+    /// Prints the scenarios, peers and policies that there are.
+    #[arg(long)]
+    list: bool,
+    /// Keeps what was measured in this file.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Writes a page with plots.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Tells what has changed since an earlier run.
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+    /// Hours after which a guest is cut off.
+    #[arg(long, default_value_t = 3, value_name = "H")]
+    hours: u64,
+}
+
+/// Runs, reports; fails where a scheduler was ejected.
+pub fn main(args: &BenchArgs) -> Result<()> {
+    if args.list {
+        print!("{}", Runs::list());
+        return Ok(());
+    }
+    let old = args.compare.as_deref().map(read_records).transpose()?;
+    build_guest_programs()?;
+    let mut records = Vec::new();
+    for seed in args.runs.first_seed..args.runs.first_seed + args.runs.seeds {
+        eprintln!("==> a guest for seed {seed}");
+        records.extend(boot(args, seed)?);
+        if let Some(path) = &args.out {
+            write_records(path, &records)?;
+        }
+    }
+    print!("{}{}", table(&records), ratios(&records));
+    if let Some(old) = old {
+        print!("{}", compare(&old, &records));
+    }
+    if let Some(path) = &args.html {
+        fs::write(path, html(&records)?).with_context(|| path.display().to_string())?;
+    }
+    if records.iter().any(|record| record.ejected) {
+        bail!("a scheduler was ejected: see the marks");
+    }
+    Ok(())
+}
+
+fn boot(args: &BenchArgs, seed: u64) -> Result<Vec<Record>> {
+    let options = VmOptions {
+        kernel: args.kernel.clone(),
+        cpus: args.cpus,
+        topology: args.topology,
+        memory: args.memory,
+        exact: args.exact,
+        seed,
+        turn_us: args.turn_us,
+        timeout: Duration::from_secs(args.hours * 3600),
+        programs: peers::installed(&cache::dir("peers")?),
+        script: script(&args.runs, seed)?,
+        ..VmOptions::default()
+    };
+    let command = ["sh", "/infera/script"].map(str::to_owned);
+    let mut records = Vec::new();
+    let mut wrong = None;
+    let outcome = vm::run(&options, &command, |line| {
+        match line.strip_prefix(RECORD).map(serde_json::from_str) {
+            Some(Ok(record)) => records.push(record),
+            Some(Err(error)) => wrong = Some(error),
+            None => eprintln!("    {line}"),
+        }
+    })?;
+    if let Some(error) = wrong {
+        bail!("a record cannot be read: {error}");
+    }
+    if outcome.status != 0 {
+        bail!("the bench failed\n{}", console_tail(&outcome.console));
+    }
+    Ok(records)
+}
+
+/// The guest's part: a scenario from a file goes with it.
+fn script(runs: &Runs, seed: u64) -> Result<String> {
+    let mut script = String::new();
+    let mut line = format!("exec infera bench --raw --seeds 1 --first-seed {seed}");
+    for (at, name) in runs.scenarios.iter().enumerate() {
+        // Said here where it is wrong, before a boot.
+        Scenario::find(name)?;
+        match fs::read_to_string(name) {
+            Ok(text) => {
+                let _ = write!(
+                    script,
+                    "cat >/tmp/{at}.toml <<'END-OF-SCENARIO'\n{text}\nEND-OF-SCENARIO\n"
+                );
+                let _ = write!(line, " --scenario /tmp/{at}.toml");
+            }
+            Err(_) => {
+                let _ = write!(line, " --scenario {name}");
+            }
+        }
+    }
+    for peer in &runs.against {
+        infera_bench::Arm::peer(peer)?;
+        let _ = write!(line, " --against {peer}");
+    }
+    for policy in &runs.policies {
+        if policy != "none" {
+            infera_bench::Arm::policy(policy)?;
+        }
+        let _ = write!(line, " --policy {policy}");
+    }
+    if let Some(ms) = runs.window_ms {
+        let _ = write!(line, " --window-ms {ms}");
+    }
+    Ok(format!("{script}{line}\n"))
+}
