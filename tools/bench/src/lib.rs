@@ -16,5 +16,5 @@ mod statistics;
 
 pub use arm::{Arm, PEERS};
 pub use record::{Record, Work, read_records, write_records};
-pub use run::{BenchArgs, RECORD, run};
+pub use run::{RECORD, RunArgs, run};
 pub use scenario::{SHIPPED, Scenario, shipped};

@@ -26,7 +26,7 @@ const LATE: Duration = Duration::from_secs(60);
 
 /// What to run.
 #[derive(Clone, Debug, Args)]
-pub struct BenchArgs {
+pub struct RunArgs {
     /// A scenario, by its name or its file; all that come with it where absent.
     #[arg(long = "scenario", value_name = "NAME|FILE")]
     pub scenarios: Vec<String>,
@@ -48,7 +48,7 @@ pub struct BenchArgs {
     pub window_ms: Option<u64>,
 }
 
-impl BenchArgs {
+impl RunArgs {
     /// The scenarios that are meant.
     pub fn scenarios(&self) -> Result<Vec<Scenario>> {
         let named = self.scenarios.iter().map(|name| Scenario::find(name));
@@ -112,7 +112,7 @@ impl BenchArgs {
 
 /// Runs everything; each record is given to `sink` as it comes, each line about progress to `say`.
 pub fn run(
-    args: &BenchArgs,
+    args: &RunArgs,
     mut sink: impl FnMut(&Record) -> Result<()>,
     mut say: impl FnMut(&str),
 ) -> Result<()> {
@@ -444,7 +444,7 @@ mod tests {
 
     #[test]
     fn the_list_tells_of_everything() {
-        let list = BenchArgs::list();
+        let list = RunArgs::list();
         for word in ["lone-sleeper", "scx_layered", "weighted"] {
             assert!(list.contains(word), "{word}");
         }

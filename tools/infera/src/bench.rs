@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 use infera_bench::report::{compare, html, ratios, table};
-use infera_bench::{BenchArgs as Runs, RECORD, Record, read_records, run, write_records};
+use infera_bench::{RECORD, Record, RunArgs, read_records, run, write_records};
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     #[command(flatten)]
-    runs: Runs,
+    runs: RunArgs,
     /// Prints the scenarios, peers and policies that there are.
     #[arg(long)]
     list: bool,
@@ -25,7 +25,7 @@ pub struct BenchArgs {
     /// Tells what has changed since an earlier run.
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
-    /// Runs nothing: reports what an earlier run measured.
+    /// RunArgs nothing: reports what an earlier run measured.
     #[arg(long, value_name = "FILE", conflicts_with = "out")]
     records: Option<PathBuf>,
     /// Prints each record as it comes, a line each, and no report.
@@ -33,10 +33,10 @@ pub struct BenchArgs {
     raw: bool,
 }
 
-/// Runs and reports. Exit status 1: a scheduler was ejected in some window.
+/// RunArgs and reports. Exit status 1: a scheduler was ejected in some window.
 pub fn print(args: &BenchArgs) -> Result<ExitCode> {
     if args.list {
-        print!("{}", Runs::list());
+        print!("{}", RunArgs::list());
         return Ok(ExitCode::SUCCESS);
     }
     let old = args.compare.as_deref().map(read_records).transpose()?;

@@ -149,3 +149,13 @@ fn run(command: Command) -> Result<ExitCode> {
         } => safe_mode::off(source, output),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

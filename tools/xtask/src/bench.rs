@@ -6,7 +6,7 @@ use crate::{cache, peers};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use infera_bench::report::{compare, html, ratios, table};
-use infera_bench::{BenchArgs as Runs, RECORD, Record, Scenario, read_records, write_records};
+use infera_bench::{RECORD, Record, RunArgs, Scenario, read_records, write_records};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use std::time::Duration;
 #[derive(Args)]
 pub struct BenchArgs {
     #[command(flatten)]
-    runs: Runs,
+    runs: RunArgs,
     /// The kernel: the beginning of a cached kernel's release.
     #[arg(long, default_value = "6.12")]
     kernel: String,
@@ -52,10 +52,10 @@ pub struct BenchArgs {
     hours: u64,
 }
 
-/// Runs, reports; fails where a scheduler was ejected.
+/// RunArgs, reports; fails where a scheduler was ejected.
 pub fn main(args: &BenchArgs) -> Result<()> {
     if args.list {
-        print!("{}", Runs::list());
+        print!("{}", RunArgs::list());
         return Ok(());
     }
     let old = args.compare.as_deref().map(read_records).transpose()?;
@@ -115,7 +115,7 @@ fn boot(args: &BenchArgs, seed: u64) -> Result<Vec<Record>> {
 }
 
 /// The guest's part: a scenario from a file goes with it.
-fn script(runs: &Runs, seed: u64) -> Result<String> {
+fn script(runs: &RunArgs, seed: u64) -> Result<String> {
     let mut script = String::new();
     let mut line = format!("exec infera bench --raw --seeds 1 --first-seed {seed}");
     for (at, name) in runs.scenarios.iter().enumerate() {

@@ -268,3 +268,14 @@ fn vm_run(arguments: VmRun) -> Result<ExitCode> {
     }
     Ok(ExitCode::from(u8::try_from(outcome.status).unwrap_or(1)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}
