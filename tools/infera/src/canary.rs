@@ -112,7 +112,8 @@ impl Side {
             let rest = key.strip_prefix(name);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
         });
-        ours.map(|(_, value)| value).sum()
+        // Of nothing, the sum of floats is -0.
+        ours.fold(0.0, |sum, (_, value)| sum + value)
     }
 
     /// Takes a node in: what it said first, and what it said last.

@@ -37,6 +37,10 @@ pub trait Programs: Send {
     fn stop(&mut self, pod: &Pod) -> Result<()>;
     /// A job's program runs to its end.
     fn run(&mut self, pod: &Pod) -> Result<()>;
+    /// Where an agent can be reached, if it has an address of its own.
+    fn address(&self, _pod: &Pod) -> Option<String> {
+        None
+    }
 }
 
 /// A pod, as far as it matters here.
@@ -259,12 +263,16 @@ impl Work {
     fn status(&self, pod: &Pod, phase: &str, ready: bool, state: &Value) -> Result<()> {
         let status = if ready { "True" } else { "False" };
         let condition = |name: &str| json!({"type": name, "status": status});
-        let patch = json!({"status": {
+        let mut patch = json!({"status": {
             "phase": phase,
             "conditions": [condition("Ready"), condition("ContainersReady")],
             "containerStatuses": [{"name": pod.container, "image": pod.image, "imageID": "",
                 "restartCount": 0, "ready": ready, "state": state}],
         }});
+        if let Some(address) = self.programs.address(pod) {
+            patch["status"]["podIP"] = json!(address);
+            patch["status"]["podIPs"] = json!([{ "ip": address }]);
+        }
         let patch = patch.to_string();
         let arguments = ["-n", &pod.namespace, "patch", "pod", &pod.name];
         let how = ["--subresource=status", "--type=merge", "-p", &patch];

@@ -116,7 +116,42 @@ impl Guards {
 
 struct Running {
     daemon: Daemon,
-    port: u16,
+    listens: String,
+}
+
+/// The port that the chart gives agents.
+const PORT: u16 = 9100;
+
+/// Addresses of this machine alone, one a node: the API server's proxy asks no loopback address.
+struct Addresses(BTreeMap<String, String>);
+
+impl Addresses {
+    /// As many as there are nodes; none where this machine does not let us.
+    fn take(nodes: usize) -> Addresses {
+        let mut addresses = Addresses(BTreeMap::new());
+        for number in 1..=nodes {
+            let address = format!("198.18.213.{number}");
+            if !ip("add", &address) {
+                return Addresses(BTreeMap::new());
+            }
+            addresses.0.insert(format!("node-{number}"), address);
+        }
+        addresses
+    }
+}
+
+impl Drop for Addresses {
+    fn drop(&mut self) {
+        for address in self.0.values() {
+            ip("del", address);
+        }
+    }
+}
+
+fn ip(what: &str, address: &str) -> bool {
+    let mut command = Command::new("ip");
+    command.args(["address", what, &format!("{address}/32"), "dev", "lo"]);
+    command.output().is_ok_and(|told| told.status.success())
 }
 
 /// Runs an infera-agent for each agent's pod, with the pod's arguments and rights.
@@ -125,6 +160,7 @@ pub struct RealAgents {
     agent: PathBuf,
     guards: Guards,
     running: BTreeMap<String, Running>,
+    addresses: Addresses,
 }
 
 /// What the agent starts instead of a guard: is there as long as the agent is.
@@ -138,6 +174,7 @@ impl RealAgents {
             agent: fs::canonicalize(agent).with_context(|| format!("no {}", agent.display()))?,
             guards,
             running: BTreeMap::new(),
+            addresses: Addresses::take(super::runbook::NODES),
         })
     }
 
@@ -190,13 +227,16 @@ impl Programs for RealAgents {
         self.guards.ensure(&node, &run)?;
         let config = place.join("infera.toml");
         fs::write(&config, self.config(pod)?)?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let listens = match self.address(pod) {
+            Some(address) => format!("{address}:{PORT}"),
+            None => TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string(),
+        };
         let mut command = Command::new(&self.agent);
         for argument in &pod.arguments {
             command.arg(match argument.split_once('=') {
                 Some(("--node-name", _)) => format!("--node-name={node}"),
                 Some(("--config", _)) => format!("--config={}", config.display()),
-                Some(("--listen", _)) => format!("--listen=127.0.0.1:{port}"),
+                Some(("--listen", _)) => format!("--listen={listens}"),
                 _ => argument.clone(),
             });
         }
@@ -213,7 +253,7 @@ impl Programs for RealAgents {
             .env("NODE_NAME", &node);
         let daemon = Daemon::start(&pod.name, &command, self.cluster.directory())?;
         self.running
-            .insert(pod.uid.clone(), Running { daemon, port });
+            .insert(pod.uid.clone(), Running { daemon, listens });
         Ok(())
     }
 
@@ -221,7 +261,7 @@ impl Programs for RealAgents {
         match self.running.get_mut(&pod.uid) {
             Some(running) => {
                 running.daemon.alive()?;
-                Ok(answers(running.port, "/readyz"))
+                Ok(answers(&running.listens, "/readyz"))
             }
             None => Ok(true),
         }
@@ -245,12 +285,17 @@ impl Programs for RealAgents {
         output_within(&mut command, "", Duration::from_secs(60))?.ok("the cleanup")?;
         Ok(())
     }
+
+    fn address(&self, pod: &Pod) -> Option<String> {
+        let node = pod.node.as_ref().filter(|_| is_agent(pod))?;
+        self.addresses.0.get(node).cloned()
+    }
 }
 
 /// Whether a path is answered with 200.
-fn answers(port: u16, path: &str) -> bool {
+fn answers(address: &str, path: &str) -> bool {
     let ask = || -> Result<bool> {
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
         write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
         let mut line = [0; 12];

@@ -7,8 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use serde_json::{Value, json};
 
 use super::{
     golden,
@@ -24,7 +25,8 @@ use crate::{
     workspace,
 };
 
-const NODES: usize = 5;
+/// Of the cluster.
+pub const NODES: usize = 5;
 const CANARIES: [&str; 2] = ["node-1", "node-2"];
 const OLD: &str = "0.1.0";
 const NEW: &str = "0.2.0";
@@ -77,8 +79,8 @@ fn perform(helm: &Helm, page: &[String], agent: Option<&Path>) -> Result<()> {
         }
     };
     let kubelets = Kubelets::start(cluster.clone(), programs);
-    let outcome =
-        steps(&cluster, guards.as_ref(), helm, page).and_then(|()| kubelets.never_crowded());
+    let outcome = steps(&cluster, guards.as_ref().zip(agent), helm, page)
+        .and_then(|()| kubelets.never_crowded());
     if outcome.is_err() {
         eprintln!("{}--- kubelets:\n{}", cluster.logs(), kubelets.complaints());
         let pods = cluster.kubectl(&["get", "pods,jobs,daemonsets", "-A", "-o", "wide"]);
@@ -95,10 +97,11 @@ fn perform(helm: &Helm, page: &[String], agent: Option<&Path>) -> Result<()> {
 
 fn steps(
     cluster: &Arc<Cluster>,
-    guards: Option<&Guards>,
+    agents: Option<(&Guards, &Path)>,
     helm: &Helm,
     page: &[String],
 ) -> Result<()> {
+    let guards = agents.map(|(guards, _)| guards);
     let variables = vec![
         ("NEW_TAG", NEW.to_owned()),
         ("CANARY_NODES", CANARIES.join(" ")),
@@ -150,6 +153,9 @@ fn steps(
     // One that does not: it becomes the release.
     operator.types(canary)?;
     expect(on_canaries(NEW))?;
+    if let Some((guards, agent)) = agents {
+        canary_status(&operator, guards, &agent.with_file_name("infera"))?;
+    }
     operator.types(promote)?;
     expect(everywhere(NEW))?;
 
@@ -234,6 +240,75 @@ fn on_canaries(tag: &str) -> Agents {
         agents.insert(node.to_owned(), format!("agent-canary {tag}"));
     }
     agents
+}
+
+/// `infera canary status` finds both sides' agents and their metrics through the API server, and judges.
+fn canary_status(operator: &Operator, guards: &Guards, infera: &Path) -> Result<()> {
+    if !infera.exists() {
+        eprintln!("note  no infera beside the agent: `infera canary status` is not tried");
+        return Ok(());
+    }
+    operator.has(infera)?;
+    let pods =
+        operator.types("kubectl -n infera get pods -o jsonpath='{.items[*].status.podIP}'")?;
+    if pods.trim().is_empty() {
+        eprintln!("note  no addresses for agents here: `infera canary status` is not tried");
+        return Ok(());
+    }
+    let advice = |wanted: &str, status: u8, evidence: &str| -> Result<()> {
+        let command = format!("infera canary status --seconds 5 -o json || [ $? = {status} ]");
+        let told = operator.types(&command)?;
+        let told: Value = serde_json::from_str(&told).with_context(|| told.clone())?;
+        let sides = [&told["canary"], &told["main"]];
+        ensure!(
+            sides == [&json!(CANARIES.len()), &json!(NODES - CANARIES.len())]
+                && told["advice"] == wanted
+                && told["evidence"].to_string().contains(evidence),
+            "{told}"
+        );
+        Ok(())
+    };
+    advice("promote", 0, "no ejects")?;
+    // Canary nodes that are on the stock scheduler while the others are not.
+    let annotate = |change: &str| {
+        let names = CANARIES.join(" ");
+        operator.types(&format!("kubectl annotate node {names} infera.io/{change}"))
+    };
+    annotate("safe-mode-requested=true")?;
+    wait_for(
+        "the canary nodes to stand down",
+        Duration::from_secs(30),
+        || {
+            let down = guards
+                .standing_down()
+                .values()
+                .filter(|down| **down)
+                .count();
+            ensure!(down == CANARIES.len(), "{down} do");
+            Ok(())
+        },
+    )?;
+    advice(
+        "roll_back",
+        3,
+        "100.0 % of the time on the stock scheduler, 0.0 % elsewhere",
+    )?;
+    annotate("safe-mode-requested-")?;
+    wait_for(
+        "the canary nodes to take over",
+        Duration::from_secs(30),
+        || {
+            ensure!(
+                !guards.standing_down().values().any(|down| *down),
+                "not all have"
+            );
+            Ok(())
+        },
+    )?;
+    eprintln!(
+        "ok    infera canary status: promote, and roll back where the canary is in safe mode"
+    );
+    Ok(())
 }
 
 /// Whether all nodes are asked for safe mode, and, where agents run, are in it: nothing but the

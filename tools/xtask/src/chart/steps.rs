@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
     os::unix,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::Arc,
     time::Duration,
@@ -55,6 +55,13 @@ impl Operator {
             typed: RefCell::default(),
             variables,
         })
+    }
+
+    /// Has one more program.
+    pub fn has(&self, program: &Path) -> Result<()> {
+        let name = program.file_name().context("a program needs a name")?;
+        unix::fs::symlink(fs::canonicalize(program)?, self.programs.join(name))?;
+        Ok(())
     }
 
     /// Types a command as it is on the page; fails when it does.
