@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use infera_bench::report::{compare, html, ratios, table};
+use infera_bench::report::{compare, goals, html, ratios, table};
 use infera_bench::{RECORD, Record, RunArgs, read_records, run, write_records};
 use std::fs;
 use std::path::PathBuf;
@@ -47,7 +47,7 @@ pub fn print(args: &BenchArgs) -> Result<ExitCode> {
     if args.raw {
         return Ok(ExitCode::SUCCESS);
     }
-    print!("{}{}", table(&records), ratios(&records));
+    print!("{}{}{}", table(&records), ratios(&records), goals(&records));
     if let Some(old) = old {
         print!("{}", compare(&old, &records));
     }

@@ -5,7 +5,7 @@ use crate::vm::{self, VmOptions, console_tail};
 use crate::{cache, peers};
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use infera_bench::report::{compare, html, ratios, table};
+use infera_bench::report::{compare, goals, html, ratios, table};
 use infera_bench::{RECORD, Record, RunArgs, Scenario, read_records, write_records};
 use std::fmt::Write as _;
 use std::fs;
@@ -68,7 +68,7 @@ pub fn main(args: &BenchArgs) -> Result<()> {
             write_records(path, &records)?;
         }
     }
-    print!("{}{}", table(&records), ratios(&records));
+    print!("{}{}{}", table(&records), ratios(&records), goals(&records));
     if let Some(old) = old {
         print!("{}", compare(&old, &records));
     }

@@ -1,6 +1,6 @@
 //! A page by itself: no script, nothing fetched.
 
-use super::{QUANTILES, arms, cell, distinct, figure, headline, ratios, table};
+use super::{QUANTILES, arms, cell, distinct, figure, goals, headline, ratios, table};
 use crate::record::Record;
 use crate::scenario::shipped;
 use anyhow::{Result, anyhow};
@@ -88,7 +88,8 @@ pub fn html(records: &[Record]) -> Result<String> {
     }
     let _ = write!(
         page,
-        "<h2>Figures</h2><pre>{}</pre><pre>{}</pre></html>",
+        "<h2>Figures</h2><pre>{}</pre><pre>{}</pre><pre>{}</pre></html>",
+        escape(&goals(records)),
         escape(&ratios(records)),
         escape(&table(records))
     );

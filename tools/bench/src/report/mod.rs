@@ -1,10 +1,12 @@
 //! Reports: from records, and from nothing else.
 
 mod compare;
+mod goals;
 mod html;
 mod table;
 
 pub use compare::compare;
+pub use goals::goals;
 pub use html::html;
 pub use table::{ratios, table};
 
