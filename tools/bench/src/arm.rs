@@ -146,7 +146,7 @@ impl Arm {
             }
             Arm::Peer("scx_layered") => {
                 let config = Path::new(SCRATCH).join("infera-bench-layers.json");
-                fs::write(&config, layered::config(scenario)?)?;
+                fs::write(&config, layered::config(scenario, machine::cpus())?)?;
                 command.arg(format!("f:{}", config.display()));
             }
             Arm::Peer(_) => {}

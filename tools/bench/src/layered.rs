@@ -16,9 +16,12 @@ const LAYERS: [(Tier, u64, u64); 5] = [
     (Tier::Normal, 300, 20_000),
 ];
 
+/// An hour.
+const FOREVER_US: u64 = 3_600_000_000;
+
 /// A layer for each tier that `scenario` has: Critical and High grouped and preempting, Critical's idle
 /// CPUs its own; the others open.
-pub fn config(scenario: &Scenario) -> Result<String> {
+pub fn config(scenario: &Scenario, cpus: usize) -> Result<String> {
     let layers = LAYERS.iter().filter_map(|(tier, weight, slice_us)| {
         let here = scenario.work.iter().filter(|work| work.tier == *tier);
         let mut matches: Vec<Value> = here
@@ -32,7 +35,12 @@ pub fn config(scenario: &Scenario) -> Result<String> {
         }
         let kind = match tier {
             Tier::Critical | Tier::High => json!({ "Grouped": {
+                // A CPU at least: a layer that has none waits for the others.
+                "cpus_range": [1, (cpus / 2).max(1)],
                 "util_range": [0.2, 0.8],
+                // Not taken back when the machine is full, which is when it matters.
+                "disallow_open_after_us": FOREVER_US,
+                "disallow_preempt_after_us": FOREVER_US,
                 "preempt": true,
                 "preempt_first": true,
                 "protected": *tier == Tier::Critical,
@@ -54,7 +62,7 @@ mod tests {
     #[test]
     fn the_last_layer_takes_the_rest() {
         let scenario = Scenario::find("lone-sleeper").unwrap();
-        let layers: Vec<Value> = serde_json::from_str(&config(&scenario).unwrap()).unwrap();
+        let layers: Vec<Value> = serde_json::from_str(&config(&scenario, 4).unwrap()).unwrap();
         let names: Vec<&str> = layers
             .iter()
             .filter_map(|layer| layer["name"].as_str())

@@ -15,7 +15,7 @@ pub struct Work {
     pub tier: String,
     /// Its kind of load.
     pub load: String,
-    /// By name, with its unit as the name's end: `p99_us`, `units`, `seconds`, `missed`.
+    /// By name, with its unit as the name's end: `p99_us`, `units_per_s`, `seconds`, `missed`.
     pub values: BTreeMap<String, f64>,
     /// Latencies in microseconds at the quantiles of [`crate::report::QUANTILES`].
     #[serde(default)]

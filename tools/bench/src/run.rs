@@ -323,9 +323,9 @@ fn window(
     }
     for ((one, before), after) in behind.iter().zip(units).zip(done) {
         if let (Load::Hogs, Some(entry)) = (one.work.load, entry(&mut work, &one.work.name)) {
-            entry
-                .values
-                .insert("units".into(), after.saturating_sub(before) as f64);
+            // Windows are not of one length: they end with the last load.
+            let units = after.saturating_sub(before) as f64;
+            entry.values.insert("units_per_s".into(), units / seconds);
         }
     }
     for one in &mut front {

@@ -28,18 +28,6 @@ pub enum Load {
     Idle,
 }
 
-impl Load {
-    /// Whether more is better in what it measures, and under which name it is: `None` for latencies.
-    #[must_use]
-    pub fn throughput(self) -> Option<&'static str> {
-        match self {
-            Load::Hogs => Some("units"),
-            Load::Pingpong => Some("rounds"),
-            _ => None,
-        }
-    }
-}
-
 /// A workload.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]

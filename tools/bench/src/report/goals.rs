@@ -97,7 +97,7 @@ fn of(medians: &Medians, arm: &str) -> Vec<Goal> {
                     None,
                 );
             }
-            let work = medians.ratio((scenario, rung, "batch", "units"), arm, "scx_layered");
+            let work = medians.ratio((scenario, rung, "batch", "units_per_s"), arm, "scx_layered");
             want(
                 format!("{scenario}/{rung}: batch work / scx_layered"),
                 work,
@@ -143,7 +143,7 @@ fn of(medians: &Medians, arm: &str) -> Vec<Goal> {
         }
     }
     for rung in medians.rungs("batch-alone") {
-        let work = medians.ratio(("batch-alone", rung, "batch", "units"), arm, "eevdf");
+        let work = medians.ratio(("batch-alone", rung, "batch", "units_per_s"), arm, "eevdf");
         want(
             format!("batch-alone/{rung}: work / eevdf"),
             work,
@@ -197,7 +197,9 @@ mod tests {
         for record in &mut records {
             record.scenario = "batch-alone".into();
             for work in &mut record.work {
-                if let (Some(units), true) = (work.values.get_mut("units"), record.arm != "eevdf") {
+                if let (Some(units), true) =
+                    (work.values.get_mut("units_per_s"), record.arm != "eevdf")
+                {
                     *units = 90.0;
                 }
             }

@@ -23,7 +23,7 @@ fn headline(work: &Work) -> Option<(&'static str, bool)> {
     [
         ("p99_us", true),
         ("seconds", true),
-        ("units", false),
+        ("units_per_s", false),
         ("rounds", false),
     ]
     .into_iter()
@@ -123,7 +123,7 @@ mod testing {
                         name: "batch".into(),
                         tier: "background".into(),
                         load: "hogs".into(),
-                        values: [("units".to_owned(), units)].into(),
+                        values: [("units_per_s".to_owned(), units)].into(),
                         cpu_s: 3.5,
                         ..Work::default()
                     };

@@ -165,7 +165,7 @@ mod tests {
     fn ratios_are_of_the_same_seed() {
         let text = ratios(&records());
         assert!(
-            text.contains("lone-sleeper/16 infera:weighted batch units"),
+            text.contains("lone-sleeper/16 infera:weighted batch units_per_s"),
             "{text}"
         );
         assert!(text.contains("0.980 (0.98-0.98)"), "{text}");

@@ -256,7 +256,24 @@ impl Test {
             away.as_secs()
         ));
 
-        // Safe mode, and the API server is gone at once.
+        // Safe mode, and the API server is gone at once. The agent must hear of its node again before:
+        // that watch comes back in its own time.
+        self.cluster.kubectl(&[
+            "annotate",
+            "--overwrite",
+            "node",
+            NODE,
+            "infera.io/agent-status=Stolen",
+        ])?;
+        wait_for(
+            "its node's watch after the absence",
+            Duration::from_secs(60),
+            || {
+                let seen = self.annotations()?;
+                ensure!(seen["agent-status"] == "Ready", "{seen:?}");
+                Ok(())
+            },
+        )?;
         self.cluster.kubectl(&[
             "annotate",
             "node",
