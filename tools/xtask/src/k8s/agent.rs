@@ -257,7 +257,19 @@ impl Test {
         ));
 
         // Safe mode, and the API server is gone at once. The agent must hear of its node again before:
-        // that watch comes back in its own time.
+        // that watch comes back in its own time. Once all is written that is to be, it writes only what
+        // it hears that somebody else has changed.
+        let generation = self.assignment()?.generation.to_string();
+        wait_for(
+            "the annotations after the absence",
+            Duration::from_secs(60),
+            || {
+                let seen = self.annotations()?;
+                ensure!(seen["config-generation"] == generation, "{seen:?}");
+                Ok(())
+            },
+        )?;
+        sleep(Duration::from_secs(2));
         self.cluster.kubectl(&[
             "annotate",
             "--overwrite",
