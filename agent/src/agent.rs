@@ -16,7 +16,8 @@ use infera_plan::{Assignment, Config, Plan, Topology};
 use infera_pods::{Keys, PodFacts};
 use infera_policy::Tier;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, DefaultBackoff, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client};
 use serde_json::json;
@@ -45,13 +46,38 @@ const PUBLISH: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(5);
 /// And again after so long, should somebody have changed them where we do not look.
 const REPUBLISH: Duration = Duration::from_secs(300);
+/// When the API server does not answer, it is asked again in growing intervals of at most so long for its
+/// node, which may want safe mode ...
+const NODE_AGAIN: Duration = Duration::from_secs(10);
+/// ... and for its pods, of which more is to be told.
+const PODS_AGAIN: Duration = Duration::from_secs(30);
 /// Violations are logged no more often.
 const LOG: Duration = Duration::from_secs(60);
+
+/// The usual one, bounded.
+struct Patience {
+    growing: DefaultBackoff,
+    longest: Duration,
+}
+
+impl Iterator for Patience {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(self.growing.next()?.min(self.longest))
+    }
+}
+
+impl Backoff for Patience {
+    fn reset(&mut self) {
+        self.growing.reset();
+    }
+}
 
 type Watched<K> = Pin<Box<dyn Stream<Item = watcher::Result<Event<K>>> + Send>>;
 
 /// Without an API server nothing is ever heard.
-fn watched<K>(client: Option<&Client>, field: String) -> Watched<K>
+fn watched<K>(client: Option<&Client>, field: String, longest: Duration) -> Watched<K>
 where
     K: kube::Resource<DynamicType = ()>
         + Clone
@@ -64,7 +90,11 @@ where
         return Box::pin(futures::stream::pending());
     };
     let config = watcher::Config::default().fields(&field);
-    Box::pin(watch(Api::all(client.clone()), config).default_backoff())
+    let patience = Patience {
+        growing: DefaultBackoff::default(),
+        longest,
+    };
+    Box::pin(watch(Api::all(client.clone()), config).backoff(patience))
 }
 
 /// A write to the API server that is under way: the loop waits for none.
@@ -201,8 +231,9 @@ impl Agent {
         mut questions: mpsc::Receiver<Question>,
     ) -> std::io::Result<()> {
         let node = self.args.node_name.clone();
-        let mut pods = watched::<Pod>(client.as_ref(), format!("spec.nodeName={node}"));
-        let mut nodes = watched::<Node>(client.as_ref(), format!("metadata.name={node}"));
+        let mut pods = watched::<Pod>(client.as_ref(), format!("spec.nodeName={node}"), PODS_AGAIN);
+        let mut nodes =
+            watched::<Node>(client.as_ref(), format!("metadata.name={node}"), NODE_AGAIN);
         if client.is_none() {
             // No pods, and that is known.
             self.debounce.changed(Instant::now());
@@ -225,7 +256,11 @@ impl Agent {
         loop {
             let due = self.debounce.due();
             if std::mem::take(&mut self.reread) {
-                pods = watched::<Pod>(self.client.as_ref(), format!("spec.nodeName={node}"));
+                pods = watched::<Pod>(
+                    self.client.as_ref(),
+                    format!("spec.nodeName={node}"),
+                    PODS_AGAIN,
+                );
             }
             tokio::select! {
                 // In this order: standing down comes before everything else.
