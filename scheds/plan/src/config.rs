@@ -173,6 +173,14 @@ fn read_bounded(path: &Path) -> io::Result<String> {
 }
 
 impl Config {
+    /// Reads `path`; where there is no such file, what holds without one.
+    pub fn read_or_default(path: &Path) -> Result<Config, ConfigError> {
+        match path.exists() {
+            true => Config::read(path),
+            false => Ok(Config::default()),
+        }
+    }
+
     /// Reads and validates `path`.
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
         let text = read_bounded(path).map_err(|source| ConfigError::Read {

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+/// A distribution: quantiles, and the latency at each in microseconds.
+pub type Cdf = Vec<(f64, f64)>;
+
 /// What one workload measured of itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Work {
@@ -17,9 +20,9 @@ pub struct Work {
     pub load: String,
     /// By name, with its unit as the name's end: `p99_us`, `units_per_s`, `seconds`, `missed`.
     pub values: BTreeMap<String, f64>,
-    /// Latencies in microseconds at the quantiles of [`crate::report::QUANTILES`].
+    /// Of its latencies.
     #[serde(default)]
-    pub cdf_us: Vec<f64>,
+    pub cdf_us: Cdf,
     /// CPU time of its cgroup in seconds.
     pub cpu_s: f64,
 }

@@ -2,11 +2,11 @@
 
 use crate::arm::{Arm, Entered, PEERS};
 use crate::machine::{self, attached, cgroup, enable_seq, process_cpu, usage};
-use crate::record::{Record, Share, Work};
+use crate::record::{Cdf, Record, Share, Work};
 use crate::scenario::{Load, Scenario, Workload, shipped};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
@@ -407,7 +407,7 @@ fn by_tier(scenario: &Scenario) -> BTreeMap<String, f64> {
 }
 
 /// What a load printed: a line of JSON, or hackbench's time.
-fn figures(load: Load, text: &str) -> Result<(BTreeMap<String, f64>, Vec<f64>)> {
+fn figures(load: Load, text: &str) -> Result<(BTreeMap<String, f64>, Cdf)> {
     if load == Load::Hackbench {
         let time = text.lines().find_map(|line| line.strip_prefix("Time: "));
         let seconds: f64 = time.context("no time")?.trim().parse()?;
@@ -418,9 +418,8 @@ fn figures(load: Load, text: &str) -> Result<(BTreeMap<String, f64>, Vec<f64>)> 
     let values = object
         .iter()
         .filter_map(|(name, value)| Some((name.clone(), value.as_f64()?)));
-    let cdf = object.get("cdf_us").and_then(Value::as_array);
-    let cdf = cdf.into_iter().flatten().filter_map(Value::as_f64);
-    Ok((values.collect(), cdf.collect()))
+    let cdf = object.get("cdf_us").cloned().unwrap_or(json!([]));
+    Ok((values.collect(), serde_json::from_value(cdf)?))
 }
 
 #[cfg(test)]
@@ -431,7 +430,7 @@ mod tests {
     fn what_loads_print_is_read() {
         let (values, cdf) = figures(
             Load::Wake,
-            "{\"kind\":\"wake\",\"count\":3,\"p99_us\":4.5,\"cdf_us\":[1.0,2.0]}\n",
+            "{\"kind\":\"wake\",\"count\":3,\"p99_us\":4.5,\"cdf_us\":[[0.5,1.0],[0.9,2.0]]}\n",
         )
         .unwrap();
         assert_eq!((values["p99_us"], values.len(), cdf.len()), (4.5, 2, 2));

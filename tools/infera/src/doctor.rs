@@ -175,11 +175,7 @@ fn examine(
 
 /// Configuration, topology, and what comes of both.
 fn planned(root: &Path, path: &Path) -> Vec<Finding> {
-    let config = match path.exists() {
-        true => Config::read(path),
-        false => Ok(Config::default()),
-    };
-    let config = match config {
+    let config = match Config::read_or_default(path) {
         Ok(config) => config,
         Err(error) => return vec![finding(Health::Failure, "configuration", error.to_string())],
     };

@@ -10,7 +10,7 @@ use serde::Serialize;
 const HIGHEST: u64 = 3_600_000_000_000;
 
 /// What a plot of the distribution needs.
-pub const QUANTILES: [f64; 16] = [
+const QUANTILES: [f64; 16] = [
     0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999,
 ];
 
@@ -55,7 +55,7 @@ impl Latencies {
             max_us: us(self.max),
             cdf_us: match self.histogram.len() {
                 0 => Vec::new(),
-                _ => QUANTILES.map(quantile).to_vec(),
+                _ => QUANTILES.map(|q| (q, quantile(q))).to_vec(),
             },
         }
     }
@@ -78,8 +78,8 @@ pub struct Summary {
     pub p999_us: f64,
     /// The highest in microseconds.
     pub max_us: f64,
-    /// Those at the quantiles of the table above, in microseconds; none if there were none.
-    pub cdf_us: Vec<f64>,
+    /// Quantiles, and the latency at each in microseconds; none if there were none.
+    pub cdf_us: Vec<(f64, f64)>,
 }
 
 /// What periodic events measure.

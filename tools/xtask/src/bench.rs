@@ -5,11 +5,10 @@ use crate::vm::{self, VmOptions, console_tail};
 use crate::{cache, peers};
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use infera_bench::report::{compare, goals, html, ratios, table};
-use infera_bench::{RECORD, Record, RunArgs, Scenario, read_records, write_records};
+use infera_bench::report::ReportArgs;
+use infera_bench::{RECORD, Record, RunArgs, Scenario};
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// On what to run what.
@@ -17,6 +16,8 @@ use std::time::Duration;
 pub struct BenchArgs {
     #[command(flatten)]
     runs: RunArgs,
+    #[command(flatten)]
+    report: ReportArgs,
     /// The kernel: the beginning of a cached kernel's release.
     #[arg(long, default_value = "6.12")]
     kernel: String,
@@ -38,50 +39,32 @@ pub struct BenchArgs {
     /// Prints the scenarios, peers and policies that there are.
     #[arg(long)]
     list: bool,
-    /// Keeps what was measured in this file.
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
-    /// Writes a page with plots.
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
-    /// Tells what has changed since an earlier run.
-    #[arg(long, value_name = "FILE")]
-    compare: Option<PathBuf>,
     /// Hours after which a guest is cut off.
     #[arg(long, default_value_t = 3, value_name = "H")]
     hours: u64,
 }
 
-/// RunArgs, reports; fails where a scheduler was ejected.
+/// Runs, reports; fails where a scheduler was ejected.
 pub fn main(args: &BenchArgs) -> Result<()> {
     if args.list {
         print!("{}", RunArgs::list());
         return Ok(());
     }
-    let old = args.compare.as_deref().map(read_records).transpose()?;
+    let earlier = args.report.earlier()?;
     build_guest_programs()?;
     let mut records = Vec::new();
     for seed in args.runs.first_seed..args.runs.first_seed + args.runs.seeds {
         eprintln!("==> a guest for seed {seed}");
-        records.extend(boot(args, seed)?);
-        if let Some(path) = &args.out {
-            write_records(path, &records)?;
-        }
+        boot(args, seed, &mut records)?;
     }
-    print!("{}{}{}", table(&records), ratios(&records), goals(&records));
-    if let Some(old) = old {
-        print!("{}", compare(&old, &records));
-    }
-    if let Some(path) = &args.html {
-        fs::write(path, html(&records)?).with_context(|| path.display().to_string())?;
-    }
-    if records.iter().any(|record| record.ejected) {
+    if !args.report.report(&records, earlier)? {
         bail!("a scheduler was ejected: see the marks");
     }
     Ok(())
 }
 
-fn boot(args: &BenchArgs, seed: u64) -> Result<Vec<Record>> {
+/// What a guest measures comes to `records`.
+fn boot(args: &BenchArgs, seed: u64, records: &mut Vec<Record>) -> Result<()> {
     let options = VmOptions {
         kernel: args.kernel.clone(),
         cpus: args.cpus,
@@ -96,22 +79,24 @@ fn boot(args: &BenchArgs, seed: u64) -> Result<Vec<Record>> {
         ..VmOptions::default()
     };
     let command = ["sh", "/infera/script"].map(str::to_owned);
-    let mut records = Vec::new();
-    let mut wrong = None;
+    let mut kept = Ok(());
     let outcome = vm::run(&options, &command, |line| {
         match line.strip_prefix(RECORD).map(serde_json::from_str) {
-            Some(Ok(record)) => records.push(record),
-            Some(Err(error)) => wrong = Some(error),
+            Some(Ok(record)) => {
+                records.push(record);
+                if kept.is_ok() {
+                    kept = args.report.keep(records);
+                }
+            }
+            Some(Err(error)) => kept = Err(error).context("a record cannot be read"),
             None => eprintln!("    {line}"),
         }
     })?;
-    if let Some(error) = wrong {
-        bail!("a record cannot be read: {error}");
-    }
+    kept?;
     if outcome.status != 0 {
         bail!("the bench failed\n{}", console_tail(&outcome.console));
     }
-    Ok(records)
+    Ok(())
 }
 
 /// The guest's part: a scenario from a file goes with it.

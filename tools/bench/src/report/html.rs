@@ -1,6 +1,6 @@
 //! A page by itself: no script, nothing fetched.
 
-use super::{QUANTILES, arms, cell, distinct, figure, goals, headline, ratios, table};
+use super::{arms, cell, distinct, figure, goals, headline, ratios, table};
 use crate::record::Record;
 use crate::scenario::shipped;
 use anyhow::{Result, anyhow};
@@ -140,9 +140,8 @@ fn plots(records: &[Record], scenario: &str) -> Vec<Plot> {
                 .and_then(|one| one.work.iter().find(|other| other.name == work.name));
             let cdf = one.map(|one| one.cdf_us.clone()).unwrap_or_default();
             // Nines: 1 is 90 %, 2 is 99 %.
-            let points = QUANTILES
-                .iter()
-                .zip(cdf)
+            let points = cdf
+                .into_iter()
                 .map(|(quantile, us)| (-(1.0 - quantile).log10(), us));
             (arm.clone(), points.collect())
         });

@@ -1,10 +1,12 @@
 //! Reports: from records, and from nothing else.
 
+mod args;
 mod compare;
 mod goals;
 mod html;
 mod table;
 
+pub use args::ReportArgs;
 pub use compare::compare;
 pub use goals::goals;
 pub use html::html;
@@ -12,11 +14,6 @@ pub use table::{ratios, table};
 
 use crate::record::{Record, Work};
 use crate::statistics::{Spread, spread};
-
-/// At which a record has its latencies: those of infera-load.
-pub const QUANTILES: [f64; 16] = [
-    0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999,
-];
 
 /// What is worth most about a workload: its name, and whether less is better.
 fn headline(work: &Work) -> Option<(&'static str, bool)> {
@@ -116,7 +113,7 @@ mod testing {
                             ("p999_us".to_owned(), 2.0 * p99),
                         ]
                         .into(),
-                        cdf_us: QUANTILES.map(|quantile| quantile * p99).to_vec(),
+                        cdf_us: vec![(0.5, 10.0), (0.9, 0.9 * p99), (0.99, p99)],
                         cpu_s: 0.1,
                     };
                     let batch = Work {

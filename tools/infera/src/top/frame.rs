@@ -126,11 +126,7 @@ impl Collector {
 
     /// What configuration and assignment promise; read each time, for both may change.
     fn promised(&self, missing: &mut Vec<String>) -> (Tiers, Plan) {
-        let config = match self.config.exists() {
-            true => Config::read(&self.config),
-            false => Ok(Config::default()),
-        };
-        let config = config.unwrap_or_else(|error| {
+        let config = Config::read_or_default(&self.config).unwrap_or_else(|error| {
             missing.push(error.to_string());
             Config::default()
         });
