@@ -40,6 +40,10 @@
 #define TIER_DSQ(tier)	((u64)(MAX_CPUS + 16 + (tier)))
 #define RUN_DSQ		((u64)(MAX_CPUS + 32))
 #define NO_CPU		(-1)
+/* The longest time from deciding on a queue to being in it; infera_measure finds who took longer. */
+#define SETTLE_NS	(5 * 1000000ULL)
+/* The rest of a slice that is worth a switch. */
+#define MIN_REST_NS	(100 * 1000ULL)
 #define TIER_BIT(tier)	(1U << (tier))
 /* The tiers whose order user space decides. */
 #define USER_TIERS	(TIER_BIT(TIER_NORMAL) | TIER_BIT(TIER_LOW) | TIER_BIT(TIER_BACKGROUND))
@@ -80,11 +84,24 @@ volatile u64 infera_run_depth;	/* decided tasks that no CPU has taken yet */
 volatile u64 infera_waited[TIER_SLOTS];	/* ns that each tier's first in line has waited, when measured */
 volatile u64 infera_unseen;	/* ns that the scheduler process has had work it has not seen, when measured */
 
+/*
+ * Whether a queue may hold something. To ask the kernel is to search for the queue, some hundred
+ * instructions, and most queues are empty most of the time. So who fills one says when, and who
+ * finds it empty does, too; a task is in its queue a moment after it was said to be.
+ */
+struct queue {
+	u64 filled;
+	u64 emptied;
+};
+static struct queue tier_queues[TIER_SLOTS], run_queue;
+
 /* What a CPU does now. */
 struct cpu_ctx {
+	struct queue own;	/* of tasks that can run nowhere else: cpu_to_dsq() */
 	u32 tier;	/* tier that runs or was promised the CPU; TIER_SYSTEM when it is no victim */
 	u32 guaranteed;	/* the next task runs on a wait bound: it is not preempted */
 	u32 own_ran;	/* the last user turn was of its own queue */
+	u32 asked;	/* the scheduler has had its part of the run queue's guaranteed turn */
 	u64 user_at;	/* the run queue last had a turn here, or had nothing waiting */
 	u64 own_at;	/* the same for its own queue, of tasks that can run nowhere else */
 	u64 turn;	/* its own queue: the last turn taken */
@@ -118,11 +135,13 @@ static volatile u64 sched_wanted_at;
 struct infera_task {
 	u64 cgid;	/* cgroup that tier was found for */
 	u32 gen;	/* and the table generation */
-	u32 tier;
+	u32 tier;	/* as of its last wakeup, or of the end of its last slice */
 	u64 woke_at;	/* wakeup that has not run yet, 0: none */
 	u64 queued_at;	/* since when it has waited in a queue here or in user space */
 	u64 run_at;
 	u64 ran;	/* CPU time that user space has not been told of */
+	u64 until;	/* end of the slice that it runs on */
+	u64 rest;	/* what was left of its slice when a better tier took the CPU, 0: nothing */
 };
 
 struct {
@@ -141,6 +160,35 @@ static struct infera_task *lookup_task(struct task_struct *p)
 static struct cpu_ctx *lookup_cpu(s32 cpu)
 {
 	return ARRAY_ELEM_PTR(cpu_ctxs, cpu, MAX_CPUS);
+}
+
+static void fill(struct queue *q, u64 now)
+{
+	q->filled = now;
+}
+
+static bool may_hold(const struct queue *q)
+{
+	return q->filled + SETTLE_NS > q->emptied;
+}
+
+/* How many wait in @q, which is @dsq. */
+static s32 waiting(struct queue *q, u64 dsq, u64 now)
+{
+	s32 nr;
+
+	if (!may_hold(q))
+		return 0;
+	nr = scx_bpf_dsq_nr_queued(dsq);
+	if (!nr)
+		q->emptied = now;
+	return nr;
+}
+
+/* Gives this CPU the first of @q that may run on it. */
+static bool take_first(struct queue *q, u64 dsq, u64 now)
+{
+	return waiting(q, dsq, now) && scx_bpf_dsq_move_to_local(dsq, 0);
 }
 
 static void count_path(s32 cpu, u32 tier, u32 path)
@@ -184,7 +232,7 @@ static u32 task_tier(struct task_struct *p, struct infera_task *t)
 
 	/* Helper threads of the scheduler must never wait for the scheduler. */
 	if (is_kthread(p) || p->tgid == usersched_pid)
-		return TIER_SYSTEM;
+		return t->tier = TIER_SYSTEM;
 	cgid = p->cgroups->dfl_cgrp->kn->id;
 	if (t->cgid != cgid || t->gen != gen) {
 		t->tier = find_tier(p);
@@ -209,11 +257,13 @@ static bool may_use(s32 cpu, u32 tier)
 	return home && loan && ((*home | *loan) & TIER_BIT(tier));
 }
 
-/* @p has exactly one CPU to go to. */
+/*
+ * @p has exactly one CPU to go to. A task that leaves its CPU is the current one, and for that
+ * one the kernel counts a callback like this as disabled migration.
+ */
 static bool is_pinned(const struct task_struct *p)
 {
-	return p->nr_cpus_allowed == 1 ||
-	       (bpf_core_field_exists(p->migration_disabled) && p->migration_disabled);
+	return p->nr_cpus_allowed == 1 || is_migration_disabled(p);
 }
 
 /*
@@ -323,6 +373,12 @@ static s32 pick_victim(struct task_struct *p, s32 prev, u32 tier)
 
 	if (!(infera_preempts & TIER_BIT(tier)))
 		return NO_CPU;
+	/* Nothing is lower: no need to look at the others. */
+	c = lookup_cpu(prev);
+	if (c && c->tier == TIER_BACKGROUND && may_use(prev, tier) &&
+	    bpf_cpumask_test_cpu(prev, p->cpus_ptr) &&
+	    __sync_val_compare_and_swap(&c->tier, TIER_BACKGROUND, tier) == TIER_BACKGROUND)
+		return prev;
 	bpf_for(i, 0, nr_cpu_ids) {
 		u32 runs;
 
@@ -333,6 +389,8 @@ static s32 pick_victim(struct task_struct *p, s32 prev, u32 tier)
 		if (runs >= from && (runs > worst || (runs == worst && i == prev))) {
 			worst = runs;
 			victim = i;
+			if (runs == TIER_BACKGROUND)
+				break;
 		}
 	}
 	c = lookup_cpu(victim);
@@ -357,6 +415,7 @@ s32 BPF_STRUCT_OPS(infera_select_cpu, struct task_struct *p, s32 prev_cpu, u64 w
 {
 	s32 this_cpu = bpf_get_smp_processor_id(), cpu;
 	struct infera_task *t = lookup_task(p);
+	u64 now = scx_bpf_now();
 	u32 tier;
 
 	if (!bpf_cpumask_test_cpu(prev_cpu, p->cpus_ptr))
@@ -365,9 +424,11 @@ s32 BPF_STRUCT_OPS(infera_select_cpu, struct task_struct *p, s32 prev_cpu, u64 w
 	if (is_usersched_task(p) || !t)
 		return prev_cpu;
 
+	if (wake_flags & SCX_WAKE_TTWU)
+		t->woke_at = now;
 	tier = task_tier(p, t);
 	/* Decided work goes before a newcomer of the same tiers. */
-	if (tier >= TIER_NORMAL && scx_bpf_dsq_nr_queued(RUN_DSQ))
+	if (tier >= TIER_NORMAL && waiting(&run_queue, RUN_DSQ, now))
 		return prev_cpu;
 	if (tier < TIER_NORMAL) {
 		tier = served_as(p, tier);
@@ -393,7 +454,30 @@ s32 BPF_STRUCT_OPS(infera_select_cpu, struct task_struct *p, s32 prev_cpu, u64 w
 /* Queues @p for @cpu alone. */
 static void queue_own(struct task_struct *p, s32 cpu, u32 tier, u64 slice, u64 enq_flags)
 {
+	struct cpu_ctx *c = lookup_cpu(cpu);
+
+	if (c)
+		fill(&c->own, scx_bpf_now());
 	scx_bpf_dsq_insert_vtime(p, cpu_to_dsq(cpu), slice, next_turn(cpu, tier), enq_flags);
+}
+
+/* Queues @p, whose turn it is, for whichever CPU is free first. */
+static void queue_decided(struct task_struct *p, u64 slice, u64 enq_flags, u64 now)
+{
+	fill(&run_queue, now);
+	scx_bpf_dsq_insert(p, RUN_DSQ, slice, enq_flags);
+}
+
+/* Queues @p for the CPUs that serve @tier. */
+static void queue_tier(struct task_struct *p, u32 tier, u64 slice, u64 enq_flags, u64 now)
+{
+	fill(&tier_queues[tier & (TIER_SLOTS - 1)], now);
+	scx_bpf_dsq_insert(p, TIER_DSQ(tier), slice, enq_flags);
+}
+
+static bool take_tier(u32 tier, u64 now)
+{
+	return take_first(&tier_queues[tier & (TIER_SLOTS - 1)], TIER_DSQ(tier), now);
 }
 
 /* Sends @p to the policy; when the ring is full, to the run queue in arrival order. */
@@ -409,21 +493,47 @@ static void queue_to_user(struct task_struct *p, struct infera_task *t, u32 tier
 		if (is_pinned(p))
 			queue_own(p, prev_cpu, tier, slice_of(tier), enq_flags);
 		else
-			scx_bpf_dsq_insert(p, RUN_DSQ, slice_of(tier), enq_flags);
+			queue_decided(p, slice_of(tier), enq_flags, scx_bpf_now());
 		count_path(bpf_get_smp_processor_id(), tier, PATH_FULL);
 		return;
 	}
 	t->queued_at = scx_bpf_now();
-	get_task_info(msg, p, tctx, enq_flags, prev_cpu);
-	/* The message has no field for it: the tier travels above the weight (1..10000). */
-	msg->weight |= (u64)tier << 32;
+	/* What user space reads of the crate's message; its name and times cost more than the rest. */
+	msg->pid = p->pid;
+	msg->cpu = prev_cpu;
+	msg->nr_cpus_allowed = p->nr_cpus_allowed;
+	msg->flags = enq_flags;
+	msg->start_ts = 0;
+	msg->stop_ts = 0;
 	/* CPU time on every path since the policy last saw the task, not since it slept. */
 	msg->exec_runtime = t->ran;
+	/* The message has no field for it: the tier travels above the weight (1..10000). */
+	msg->weight = p->scx.weight | (u64)tier << 32;
+	msg->vtime = p->scx.dsq_vtime;
+	msg->enq_cnt = ++tctx->enq_cnt;
+	msg->comm[0] = 0;
 	t->ran = 0;
-	bpf_ringbuf_submit(msg, 0);
+	/* Nobody sleeps on the ring: the scheduler process is given a CPU when there is work. */
+	bpf_ringbuf_submit(msg, BPF_RB_NO_WAKEUP);
 	__sync_fetch_and_add(&nr_queued, 1);
 	if (!sched_wanted_at)
 		sched_wanted_at = scx_bpf_now();
+}
+
+/*
+ * A task that lost its CPU to a better tier goes on with the rest of its slice before what waits:
+ * that was decided already, and asking again would cost the wakeup that took the CPU.
+ */
+static bool resume(struct task_struct *p, struct infera_task *t, u32 tier, u64 enq_flags)
+{
+	u64 rest = t->rest;
+
+	t->rest = 0;
+	if (rest < MIN_REST_NS || is_pinned(p) || served_as(p, tier) == NR_TIERS)
+		return false;
+	t->queued_at = t->run_at;
+	queue_decided(p, rest, enq_flags | SCX_ENQ_HEAD, t->queued_at);
+	return true;
 }
 
 /* A task of a tier that the kernel side serves. */
@@ -459,7 +569,7 @@ static void enqueue_protected(struct task_struct *p, struct infera_task *t, u32 
 			count_path(prev_cpu, tier, PATH_PREEMPT);
 			return;
 		}
-		scx_bpf_dsq_insert(p, TIER_DSQ(tier), slice, enq_flags);
+		queue_tier(p, tier, slice, enq_flags, t->queued_at);
 		scx_bpf_kick_cpu(prev_cpu, SCX_KICK_IDLE);
 		count_path(prev_cpu, tier, PATH_QUEUE);
 		return;
@@ -470,7 +580,7 @@ static void enqueue_protected(struct task_struct *p, struct infera_task *t, u32 
 	 * the CPU. The task waits in its tier's queue, which every CPU of the tier serves;
 	 * whoever is idle or runs the lowest tier is told to come.
 	 */
-	scx_bpf_dsq_insert(p, TIER_DSQ(tier), slice, enq_flags);
+	queue_tier(p, tier, slice, enq_flags, t->queued_at);
 	count_path(bpf_get_smp_processor_id(), tier, PATH_QUEUE);
 	cpu = pick_idle(p, prev_cpu, tier);
 	if (cpu >= 0) {
@@ -517,11 +627,15 @@ void BPF_STRUCT_OPS(infera_enqueue, struct task_struct *p, u64 enq_flags)
 		return;
 	}
 	tier = task_tier(p, t);
+	/* A task with one CPU to go to does not pass infera_select_cpu. */
+	if ((enq_flags & SCX_ENQ_WAKEUP) && is_pinned(p))
+		t->woke_at = scx_bpf_now();
 	if (tier < TIER_NORMAL) {
 		enqueue_protected(p, t, tier, prev_cpu, enq_flags);
 		return;
 	}
-	queue_to_user(p, t, tier, prev_cpu, enq_flags);
+	if (!resume(p, t, tier, enq_flags))
+		queue_to_user(p, t, tier, prev_cpu, enq_flags);
 	/*
 	 * An idle CPU that may run it fetches the scheduler, and then the task. Not only on
 	 * a wakeup: at attach every runnable task comes here while other CPUs idle.
@@ -560,7 +674,7 @@ static long take_decision(struct bpf_dynptr *dynptr, void *context)
 	if (is_pinned(p) || served_as(p, tier) == NR_TIERS)
 		queue_own(p, cpu, tier, slice, d->flags);
 	else
-		scx_bpf_dsq_insert(p, RUN_DSQ, slice, d->flags);
+		queue_decided(p, slice, d->flags, scx_bpf_now());
 	/* Dequeued since: another enqueue follows or followed. */
 	if (tctx->enq_cnt > d->enq_cnt) {
 		scx_bpf_dispatch_cancel();
@@ -593,7 +707,7 @@ static bool serve_own(s32 cpu, struct cpu_ctx *c, u64 now)
 	struct task_struct *p;
 	u64 turn = 0;
 
-	if (!scx_bpf_dsq_nr_queued(cpu_to_dsq(cpu)))
+	if (!waiting(&c->own, cpu_to_dsq(cpu), now))
 		return false;
 	bpf_for_each(scx_dsq, p, cpu_to_dsq(cpu), 0) {
 		turn = p->scx.dsq_vtime;
@@ -611,7 +725,7 @@ static bool serve_own(s32 cpu, struct cpu_ctx *c, u64 now)
 /* Gives @cpu to the next decided task. */
 static bool serve_decided(s32 cpu, struct cpu_ctx *c, u64 now)
 {
-	if (!may_use(cpu, TIER_NORMAL) || !scx_bpf_dsq_move_to_local(RUN_DSQ, 0))
+	if (!may_use(cpu, TIER_NORMAL) || !take_first(&run_queue, RUN_DSQ, now))
 		return false;
 	c->user_at = now;
 	c->own_ran = 0;
@@ -624,7 +738,7 @@ static bool serve_decided(s32 cpu, struct cpu_ctx *c, u64 now)
  */
 static bool serve_user(s32 cpu, struct cpu_ctx *c, bool *pending, u64 now)
 {
-	bool soon = !scx_bpf_dsq_nr_queued(RUN_DSQ) ||
+	bool soon = !waiting(&run_queue, RUN_DSQ, now) ||
 		    (sched_wanted_at && time_delta(now, sched_wanted_at) >= NSEC_PER_SEC / 1000);
 
 	if (soon && serve_scheduler(pending))
@@ -637,7 +751,7 @@ static bool serve_user(s32 cpu, struct cpu_ctx *c, bool *pending, u64 now)
 /* Adds what @p has used since the last time to its own and its tier's account. */
 static void charge(struct task_struct *p, struct infera_task *t, s32 cpu, u64 now)
 {
-	u32 tier = is_usersched_task(p) ? TIER_SYSTEM : task_tier(p, t);
+	u32 tier = is_usersched_task(p) ? TIER_SYSTEM : t->tier;
 	u64 used = t->run_at ? time_delta(now, t->run_at) : 0;
 
 	t->run_at = now;
@@ -651,12 +765,18 @@ static void charge(struct task_struct *p, struct infera_task *t, s32 cpu, u64 no
  */
 static bool keep(struct task_struct *prev, struct infera_task *t, s32 cpu, u32 tier, u64 now)
 {
+	struct cpu_ctx *c = lookup_cpu(cpu);
+
 	/* Never NULL here, which 7.2's verifier does not see. */
 	if (!prev || (!is_pinned(prev) && !may_use(cpu, tier)))
 		return false;
 	scx_bpf_task_set_slice(prev, slice_of(tier));
 	/* It may go on like this for minutes: its account must not wait until it stops. */
 	charge(prev, t, cpu, now);
+	t->until = now + slice_of(tier);
+	/* Its turn was guaranteed, but not this one. */
+	if (c && c->tier == TIER_SYSTEM)
+		c->tier = tier;
 	return true;
 }
 
@@ -675,29 +795,36 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 	bpf_user_ringbuf_drain(&dispatched, take_decision, NULL, BPF_RB_NO_WAKEUP);
 	pending = usersched_has_pending_tasks();
 
-	if (scx_bpf_dsq_move_to_local(TIER_DSQ(TIER_SYSTEM), 0))
+	if (take_tier(TIER_SYSTEM, now))
 		goto out;
 
 	/*
 	 * The wait bounds. A fenced CPU owes nothing to the run queue, only to tasks that
 	 * can run nowhere else.
 	 */
-	owed = is_home(cpu, TIER_NORMAL) && (pending || scx_bpf_dsq_nr_queued(RUN_DSQ));
+	owed = is_home(cpu, TIER_NORMAL) && (pending || waiting(&run_queue, RUN_DSQ, now));
 	if (!owed)
 		c->user_at = now;
 	if (owed && sched_wanted_at &&
 	    time_delta(now, sched_wanted_at) >= infera_sched_bound_ns && serve_scheduler(&pending))
 		goto out;
 	if (owed && time_delta(now, c->user_at) >= infera_user_bound_ns) {
-		c->own_ran = 1;	/* the run queue's turn */
+		/* The scheduler may decide first, once, and then it is the run queue's turn. */
+		if (!c->asked && !waiting(&run_queue, RUN_DSQ, now) && serve_scheduler(&pending)) {
+			c->asked = 1;
+			goto out;
+		}
+		c->asked = 0;
+		c->own_ran = 1;
 		c->guaranteed = 1;
 		if (serve_user(cpu, c, &pending, now)) {
 			infera_guaranteed[cpu & (MAX_CPUS - 1)]++;
 			goto out;
 		}
 		c->guaranteed = 0;
+		c->user_at = now;
 	}
-	if (!scx_bpf_dsq_nr_queued(cpu_to_dsq(cpu)))
+	if (!waiting(&c->own, cpu_to_dsq(cpu), now))
 		c->own_at = now;
 	else if (time_delta(now, c->own_at) >= infera_user_bound_ns && serve_own(cpu, c, now)) {
 		c->guaranteed = 1;
@@ -705,10 +832,10 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 		goto out;
 	}
 	if (may_use(cpu, TIER_HIGH)) {
-		if (!scx_bpf_dsq_nr_queued(TIER_DSQ(TIER_HIGH)))
+		if (!waiting(&tier_queues[TIER_HIGH], TIER_DSQ(TIER_HIGH), now))
 			c->high_at = now;
 		else if (time_delta(now, c->high_at) >= infera_high_bound_ns &&
-			 scx_bpf_dsq_move_to_local(TIER_DSQ(TIER_HIGH), 0)) {
+			 take_tier(TIER_HIGH, now)) {
 			c->guaranteed = 1;
 			goto out;
 		}
@@ -722,11 +849,11 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 		if (tier < TIER_NORMAL)
 			tier = served_as(prev, tier);
 	}
-	if (may_use(cpu, TIER_CRITICAL) && scx_bpf_dsq_move_to_local(TIER_DSQ(TIER_CRITICAL), 0))
+	if (may_use(cpu, TIER_CRITICAL) && take_tier(TIER_CRITICAL, now))
 		goto out;
 	if (t && tier == TIER_CRITICAL && keep(prev, t, cpu, tier, now))
 		goto out;
-	if (may_use(cpu, TIER_HIGH) && scx_bpf_dsq_move_to_local(TIER_DSQ(TIER_HIGH), 0))
+	if (may_use(cpu, TIER_HIGH) && take_tier(TIER_HIGH, now))
 		goto out;
 	if (t && tier <= TIER_HIGH && keep(prev, t, cpu, tier, now))
 		goto out;
@@ -747,30 +874,25 @@ out:
 	/* Asking took the crate's "needed" flag; put it back while nobody has seen to the work. */
 	if (pending)
 		set_usersched_needed();
-	infera_run_depth = scx_bpf_dsq_nr_queued(RUN_DSQ);
+	infera_run_depth = waiting(&run_queue, RUN_DSQ, now);
 }
 
-void BPF_STRUCT_OPS(infera_runnable, struct task_struct *p, u64 enq_flags)
+/* The position of the highest bit. Without a loop: this is on the way of every wakeup. */
+static u32 latency_bucket(u32 ns)
 {
-	struct infera_task *t = lookup_task(p);
+	u32 bucket = 0;
 
-	if (t && (enq_flags & SCX_ENQ_WAKEUP))
-		t->woke_at = scx_bpf_now();
-	rustland_runnable(p, enq_flags);
-}
-
-static u32 latency_bucket(u64 ns)
-{
-	u32 bucket = 0, step;
-
-	bpf_for(step, 0, 5) {
-		u32 shift = 16 >> step;
-
-		if (ns >> shift) {
-			ns >>= shift;
-			bucket += shift;
-		}
+#define HALVE(bits)			\
+	if (ns >> (bits)) {		\
+		ns >>= (bits);		\
+		bucket += (bits);	\
 	}
+	HALVE(16)
+	HALVE(8)
+	HALVE(4)
+	HALVE(2)
+	HALVE(1)
+#undef HALVE
 	return bucket & (LAT_BUCKETS - 1);
 }
 
@@ -782,18 +904,19 @@ void BPF_STRUCT_OPS(infera_running, struct task_struct *p)
 	u64 now = scx_bpf_now();
 	u32 tier = TIER_SYSTEM;
 
-	rustland_running(p);
-	if (is_usersched_task(p))
-		sched_wanted_at = 0;
 	if (!c || !t)
 		return;
-	if (!is_usersched_task(p))
-		tier = task_tier(p, t);
+	if (is_usersched_task(p)) {
+		usersched_last_run_at = now;
+		sched_wanted_at = 0;
+	} else {
+		tier = t->tier;
+	}
 	t->run_at = now;
+	t->until = now + p->scx.slice;
 	/* A guaranteed turn is not taken back half way. */
 	c->tier = c->guaranteed ? TIER_SYSTEM : tier;
-	if (is_usersched_task(p))
-		c->user_at = now;
+	c->guaranteed = 0;
 	if (tier == TIER_HIGH)
 		c->high_at = now;
 	if (t->woke_at) {
@@ -811,12 +934,13 @@ void BPF_STRUCT_OPS(infera_stopping, struct task_struct *p, bool runnable)
 	s32 cpu = scx_bpf_task_cpu(p);
 	struct cpu_ctx *c = lookup_cpu(cpu);
 	struct infera_task *t = lookup_task(p);
+	u64 now = scx_bpf_now();
 
-	rustland_stopping(p, runnable);
 	if (!c || !t)
 		return;
-	c->guaranteed = 0;
-	charge(p, t, cpu, scx_bpf_now());
+	/* Whoever claimed the CPU left its tier here. */
+	t->rest = runnable && c->tier < t->tier ? time_delta(t->until, now) : 0;
+	charge(p, t, cpu, now);
 	/*
 	 * A helper thread of the scheduler ran: it may have left something for the main
 	 * thread, such as a request to stop; on SIGKILL this is what lets the process die.
@@ -907,7 +1031,7 @@ static volatile u32 measured;
  * How long the tasks of a queue have waited: its first ones, which are its oldest. One that the
  * tables left without a CPU of this queue after it came goes to the queue of its own CPU.
  */
-static void measure_queue(u64 dsq, u64 now)
+static void measure_queue(struct queue *q, u64 dsq, u64 now)
 {
 	struct task_struct *p;
 
@@ -916,6 +1040,7 @@ static void measure_queue(u64 dsq, u64 now)
 		struct infera_task *t = lookup_task(p);
 		s32 cpu = scx_bpf_task_cpu(p);
 
+		fill(q, now);
 		if (t && dsq >= TIER_DSQ(0)) {
 			u32 served = served_as(p, t->tier);
 
@@ -924,6 +1049,10 @@ static void measure_queue(u64 dsq, u64 now)
 				scx_bpf_dsq_move_set_vtime(BPF_FOR_EACH_ITER,
 							   next_turn(cpu, t->tier));
 				if (scx_bpf_dsq_move_vtime(BPF_FOR_EACH_ITER, p, cpu_to_dsq(cpu), 0)) {
+					struct cpu_ctx *c = lookup_cpu(cpu);
+
+					if (c)
+						fill(&c->own, now);
 					scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
 					continue;
 				}
@@ -959,10 +1088,14 @@ int infera_measure(void *ctx)
 	alive_until = now + (u64)ALIVE_MS * (NSEC_PER_SEC / 1000);
 	bpf_rcu_read_lock();
 	bpf_for(i, 0, TIER_NORMAL)
-		measure_queue(TIER_DSQ(i), now);
-	measure_queue(RUN_DSQ, now);
-	bpf_for(i, 0, nr_cpu_ids)
-		measure_queue(cpu_to_dsq(i), now);
+		measure_queue(&tier_queues[i & (TIER_SLOTS - 1)], TIER_DSQ(i), now);
+	measure_queue(&run_queue, RUN_DSQ, now);
+	bpf_for(i, 0, nr_cpu_ids) {
+		struct cpu_ctx *c = lookup_cpu(i);
+
+		if (c)
+			measure_queue(&c->own, cpu_to_dsq(i), now);
+	}
 	bpf_rcu_read_unlock();
 	return 0;
 }
@@ -976,7 +1109,6 @@ SCX_OPS_DEFINE(rustland,
 	       .select_cpu		= (void *)infera_select_cpu,
 	       .enqueue			= (void *)infera_enqueue,
 	       .dispatch		= (void *)infera_dispatch,
-	       .runnable		= (void *)infera_runnable,
 	       .running			= (void *)infera_running,
 	       .stopping		= (void *)infera_stopping,
 	       .cpu_release		= (void *)infera_cpu_release,
