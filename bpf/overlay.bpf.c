@@ -795,7 +795,8 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 	bpf_user_ringbuf_drain(&dispatched, take_decision, NULL, BPF_RB_NO_WAKEUP);
 	pending = usersched_has_pending_tasks();
 
-	if (take_tier(TIER_SYSTEM, now))
+	/* Always looked at: infera_measure, which finds what was missed in the others, waits here. */
+	if (scx_bpf_dsq_move_to_local(TIER_DSQ(TIER_SYSTEM), 0))
 		goto out;
 
 	/*

@@ -2,7 +2,7 @@
 
 use crate::layered;
 use crate::machine::{self, attached, cgroup};
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Workload};
 use anyhow::{Context, Result, bail, ensure};
 use infera_policy::{Tier, names};
 use std::fmt;
@@ -128,7 +128,7 @@ impl Arm {
             attached()
         );
         for work in &scenario.work {
-            self.set_up(&work.name, work.tier)?;
+            self.set_up(work)?;
         }
         let Some(program) = self.program() else {
             return Ok(Entered {
@@ -180,7 +180,8 @@ impl Arm {
         Ok(entered)
     }
 
-    fn set_up(&self, work: &str, tier: Tier) -> Result<()> {
+    fn set_up(&self, work: &Workload) -> Result<()> {
+        let tier = work.tier;
         let (idle, weight) = match (self, tier) {
             (Arm::Peer("eevdf-idle" | "eevdf-slice"), tier) => match tier {
                 Tier::System | Tier::Critical => (false, 10_000),
@@ -196,7 +197,7 @@ impl Arm {
             (Arm::Infera(_), _) => (false, 100),
         };
         let write = |file: &str, text: &str| {
-            let path = cgroup(work).join(file);
+            let path = cgroup(&work.name).join(file);
             fs::write(&path, text)
                 .with_context(|| format!("cannot write {text} to {}", path.display()))
         };
@@ -205,6 +206,10 @@ impl Arm {
         if !idle {
             write("cpu.weight", &weight.to_string())?;
         }
+        let limit = work
+            .cpu_max
+            .map_or("max".to_owned(), |[us, of]| format!("{us} {of}"));
+        write("cpu.max", &limit)?;
         let last = machine::cpus() - 1;
         let kept = (machine::cpus() / 4).max(1);
         let cpus = match (self, tier) {

@@ -17,4 +17,4 @@ mod statistics;
 pub use arm::{Arm, PEERS};
 pub use record::{Record, Work, read_records, write_records};
 pub use run::{RECORD, RunArgs, run};
-pub use scenario::{SHIPPED, Scenario, shipped};
+pub use scenario::{Load, SHIPPED, Scenario, shipped};

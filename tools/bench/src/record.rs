@@ -55,12 +55,21 @@ pub struct Record {
     pub attached: String,
     /// A scheduler that was to be there was gone, or another one.
     pub ejected: bool,
+    /// Why it did not attach, and nothing was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// Seconds of the window in which the stock scheduler ran the node though another was to.
     pub stock_s: f64,
     /// Times that cpu.max held one of the workloads.
     pub throttled: u64,
+    /// A workload has a `cpu.max` that who scheduled does not enforce.
+    #[serde(default)]
+    pub unlimited: bool,
     /// CPU time of the scheduler's own process in seconds; what it does in the kernel is not in it.
     pub scheduler_cpu_s: f64,
+    /// Decisions that a policy of infera made.
+    #[serde(default)]
+    pub decisions: u64,
     /// The window's length in seconds.
     pub seconds: f64,
     /// What was measured.

@@ -6,11 +6,12 @@ use crate::record::{Cdf, Record, Share, Work};
 use crate::scenario::{Load, Scenario, Workload, shipped};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use infera_node::{STATS_SOCKET, StatsClient};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -27,11 +28,12 @@ const LATE: Duration = Duration::from_secs(60);
 /// What to run.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
-    /// A scenario, by its name or its file; all that come with it where absent.
+    /// A scenario, by its name or its file; all that come with it and whose programs are installed where
+    /// absent.
     #[arg(long = "scenario", value_name = "NAME|FILE")]
     pub scenarios: Vec<String>,
     /// Whom to compare with: `--list` tells. eevdf, eevdf-idle and, where it is installed, scx_layered
-    /// where absent.
+    /// where absent, and `none` for nobody.
     #[arg(long = "against", value_name = "PEER")]
     pub against: Vec<String>,
     /// A policy of infera; weighted where absent, and `none` for none.
@@ -52,8 +54,11 @@ impl RunArgs {
     /// The scenarios that are meant.
     pub fn scenarios(&self) -> Result<Vec<Scenario>> {
         let named = self.scenarios.iter().map(|name| Scenario::find(name));
-        let mut scenarios = match self.scenarios.is_empty() {
-            true => shipped(),
+        let mut scenarios: Vec<Scenario> = match self.scenarios.is_empty() {
+            true => shipped()
+                .into_iter()
+                .filter(Scenario::is_possible)
+                .collect(),
             false => named.collect::<Result<_>>()?,
         };
         for scenario in &mut scenarios {
@@ -65,6 +70,7 @@ impl RunArgs {
     /// The arms that are meant, peers first.
     pub fn arms(&self) -> Result<Vec<Arm>> {
         let peers = match self.against.is_empty() {
+            false if self.against == ["none"] => Vec::new(),
             false => self
                 .against
                 .iter()
@@ -117,6 +123,8 @@ pub fn run(
     mut say: impl FnMut(&str),
 ) -> Result<()> {
     let (scenarios, arms) = (args.scenarios()?, args.arms()?);
+    let all = args.seeds as usize * scenarios.len() * arms.len();
+    let mut begun = 0;
     for seed in args.first_seed..args.first_seed + args.seeds {
         for scenario in &scenarios {
             let names = || scenario.work.iter().map(|work| &*work.name);
@@ -124,8 +132,25 @@ pub fn run(
             for at in 0..arms.len() {
                 // Whoever comes first finds another machine than who comes last.
                 let arm = &arms[(at + seed as usize) % arms.len()];
-                say(&format!("{} under {arm}, seed {seed}", scenario.name));
-                let entered = arm.enter(scenario)?;
+                begun += 1;
+                say(&format!(
+                    "{begun}/{all}: {} under {arm}, seed {seed}",
+                    scenario.name
+                ));
+                let entered = match arm.enter(scenario) {
+                    Ok(entered) => entered,
+                    Err(refusal) => {
+                        let refused = format!("{refusal:#}");
+                        say(&refused);
+                        for rung in &scenario.ladder {
+                            sink(&Record {
+                                refused: Some(refused.clone()),
+                                ..blank(scenario, arm, *rung, seed)
+                            })?;
+                        }
+                        continue;
+                    }
+                };
                 sleep(SETTLE);
                 for rung in &scenario.ladder {
                     let record = window(scenario, arm, &entered, *rung, seed)
@@ -138,6 +163,20 @@ pub fn run(
         }
     }
     Ok(())
+}
+
+/// A record in which nothing is measured yet.
+fn blank(scenario: &Scenario, arm: &Arm, rung: u32, seed: u64) -> Record {
+    Record {
+        scenario: scenario.name.clone(),
+        rung,
+        arm: arm.to_string(),
+        seed,
+        kernel: machine::kernel(),
+        cpus: machine::cpus(),
+        attached: attached(),
+        ..Record::default()
+    }
 }
 
 /// A workload that runs.
@@ -228,6 +267,7 @@ fn background<'a>(arm: &Arm, work: &'a Workload, rung: u32) -> Result<Option<Run
             ]),
             None,
         ),
+        Load::Pgbench => (words(&["postgres"]), None),
         _ => return Ok(None),
     };
     if matches!(work.load, Load::Hogs | Load::Idle) {
@@ -235,6 +275,11 @@ fn background<'a>(arm: &Arm, work: &'a Workload, rung: u32) -> Result<Option<Run
     }
     let child = load(arm, work, &line).stdout(Stdio::null()).spawn();
     let child = child.context("cannot start infera-load: is it installed?")?;
+    if work.load == Load::Pgbench {
+        let prepare = words(&["pgbench", "--prepare"]);
+        let status = load(arm, work, &prepare).stdout(Stdio::null()).status()?;
+        ensure!(status.success(), "PostgreSQL cannot be prepared: {status}");
+    }
     Ok(Some(Running {
         work,
         child,
@@ -250,9 +295,11 @@ fn measured<'a>(arm: &Arm, work: &'a Workload, ms: u64, seed: u64) -> Result<Opt
     let mut line = match work.load {
         Load::Wake => timed("wake"),
         Load::Pingpong => timed("pingpong"),
+        Load::Compile => words(&["compile"]),
         Load::Burst => seeded("burst"),
         Load::Chain => seeded("chain"),
         Load::Memcached => seeded("memcached"),
+        Load::Pgbench => seeded("pgbench"),
         Load::Hackbench => words(&["run", "--", "hackbench"]),
         Load::Hogs | Load::Idle => return Ok(None),
     };
@@ -283,6 +330,15 @@ fn window(
     let before: Vec<(f64, u64)> = scenario.work.iter().map(used).collect();
     let units: Vec<u64> = behind.iter().map(Running::units).collect();
     let scheduler = || entered.pid().map_or(0.0, process_cpu);
+    let mut stats = StatsClient::new(Path::new(STATS_SOCKET));
+    let mut decided = || match arm {
+        Arm::Infera(_) => stats.read().map_or(0, |stats| {
+            stats.tiers.values().map(|tier| tier.user).sum::<u64>()
+        }),
+        Arm::Peer(_) => 0,
+    };
+    // What came before the window.
+    decided();
     let spent = scheduler();
     let begun = Instant::now();
     let mut front = Vec::new();
@@ -311,6 +367,7 @@ fn window(
     let after: Vec<(f64, u64)> = scenario.work.iter().map(used).collect();
     let done: Vec<u64> = behind.iter().map(Running::units).collect();
     let spent = scheduler() - spent;
+    let decisions = decided();
     let mut work: Vec<Work> = Vec::new();
     for ((one, before), after) in scenario.work.iter().zip(&before).zip(&after) {
         work.push(Work {
@@ -338,20 +395,17 @@ fn window(
         }
     }
     Ok(Record {
-        scenario: scenario.name.clone(),
-        rung,
-        arm: arm.to_string(),
-        seed,
-        kernel: machine::kernel(),
-        cpus: machine::cpus(),
-        attached: attached(),
         ejected: !entered.holds() || enable_seq() != seq,
         stock_s: watch.away.as_secs_f64(),
         throttled: before.iter().zip(&after).map(|(a, b)| b.1 - a.1).sum(),
         scheduler_cpu_s: spent,
+        decisions,
         seconds,
         work,
         shares: watch.shares,
+        unlimited: entered.pid().is_some()
+            && scenario.work.iter().any(|work| work.cpu_max.is_some()),
+        ..blank(scenario, arm, rung, seed)
     })
 }
 

@@ -18,10 +18,14 @@ pub enum Load {
     Chain,
     /// memcached, and an open-loop client.
     Memcached,
+    /// PostgreSQL, and pgbench as an open-loop client.
+    Pgbench,
     /// Two threads that wake each other: rounds.
     Pingpong,
     /// hackbench of rt-tests: seconds for a fixed job.
     Hackbench,
+    /// A C compiler on so many files: seconds for all of them.
+    Compile,
     /// Threads that spin: units of work.
     Hogs,
     /// Threads that are mostly asleep.
@@ -45,6 +49,9 @@ pub struct Workload {
     /// Hogs and idle threads: how many. Absent: as many as the rung says.
     #[serde(default)]
     pub count: Option<u32>,
+    /// Its cgroup's `cpu.max`: microseconds of CPU, and in how many. No sched_ext scheduler enforces it.
+    #[serde(default)]
+    pub cpu_max: Option<[u32; 2]>,
 }
 
 fn tier<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Tier, D::Error> {
@@ -79,17 +86,19 @@ fn window() -> u64 {
 }
 
 /// Those that come with it, in the order of a report.
-pub const SHIPPED: [&str; 11] = [
+pub const SHIPPED: [&str; 13] = [
     include_str!("../scenarios/lone-sleeper.toml"),
     include_str!("../scenarios/burst.toml"),
     include_str!("../scenarios/five-tiers.toml"),
     include_str!("../scenarios/high-beside-normal.toml"),
     include_str!("../scenarios/chain.toml"),
     include_str!("../scenarios/memcached.toml"),
+    include_str!("../scenarios/postgres.toml"),
     include_str!("../scenarios/batch-alone.toml"),
     include_str!("../scenarios/hackbench.toml"),
     include_str!("../scenarios/hackbench-pipes.toml"),
     include_str!("../scenarios/pingpong.toml"),
+    include_str!("../scenarios/compile.toml"),
     include_str!("../scenarios/thousand-idle.toml"),
 ];
 
@@ -133,6 +142,13 @@ impl Scenario {
             "two workloads have one name"
         );
         Ok(scenario)
+    }
+
+    /// Whether the programs are installed that it needs and that not every machine has.
+    #[must_use]
+    pub fn is_possible(&self) -> bool {
+        let database = self.work.iter().any(|work| work.load == Load::Pgbench);
+        !database || Path::new("/usr/lib/postgresql").is_dir()
     }
 
     /// The one called `name`, or the file of that path.

@@ -47,7 +47,7 @@ enum Command {
     /// Which scheduler, for which work, by how much: runs load under each, in one boot.
     ///
     /// Takes the node's scheduler over while it runs: not for a node that serves somebody. Needs root and
-    /// infera-load. Exit status 0: done; 1: done, and a scheduler was ejected meanwhile.
+    /// infera-load. Exit status 0: done; 1: done, and a scheduler did not attach, or was ejected meanwhile.
     Bench(bench::BenchArgs),
     /// How a canary does.
     Canary {

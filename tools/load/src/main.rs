@@ -1,4 +1,4 @@
-//! Measured load for guests: wake probe, bursts, hogs, a memcached client.
+//! Measured load for guests: wake probe, bursts, hogs, a compile job, memcached and PostgreSQL.
 //!
 //! Every subcommand may first join a cgroup, and prints one JSON line when it ends. SIGTERM and
 //! SIGINT end a measurement early; what was measured so far is still printed.
@@ -8,18 +8,21 @@ mod burst;
 mod cgroup;
 mod chain;
 mod clock;
+mod compile;
 mod counters;
 mod hogs;
 mod idle;
 mod memcached;
 mod pelt;
 mod pingpong;
+mod postgres;
 mod protocol;
 mod report;
 mod rivals;
 mod rng;
 mod run;
 mod signal;
+mod tour;
 mod wake;
 mod window;
 mod work;
@@ -57,6 +60,8 @@ enum Command {
     Chain(chain::Args),
     /// Two threads that wake each other through pipes: count the rounds.
     Pingpong(pingpong::Args),
+    /// Compile so many files: measure how long it takes.
+    Compile(compile::Args),
     /// Spin, counting units of work.
     Hogs(hogs::Args),
     /// Threads that sleep, and wake now and then.
@@ -71,6 +76,10 @@ enum Command {
     Pelt(pelt::Args),
     /// Open-loop memcached client: measure from the intended send time.
     Memcached(memcached::Args),
+    /// Make a PostgreSQL cluster where there is none, and become its server.
+    Postgres(postgres::ServerArgs),
+    /// Open-loop PostgreSQL client: measure from when a transaction was due.
+    Pgbench(postgres::ClientArgs),
     /// Replace this process by another command.
     Run(run::Args),
 }
@@ -85,8 +94,10 @@ fn main() -> Result<()> {
         infera_link::detach()?;
         return Ok(());
     }
-    if let Command::Run(args) = &cli.command {
-        return run::run(args);
+    match &cli.command {
+        Command::Run(args) => return run::run(args),
+        Command::Postgres(args) => return postgres::serve(args),
+        _ => {}
     }
     signal::install()?;
     match &cli.command {
@@ -94,13 +105,17 @@ fn main() -> Result<()> {
         Command::Burst(args) => report::print("burst", &burst::run(args)?),
         Command::Chain(args) => report::print("chain", &chain::run(args)?),
         Command::Pingpong(args) => report::print("pingpong", &pingpong::run(args)?),
+        Command::Compile(args) => report::print("compile", &compile::run(args)?),
         Command::Hogs(args) => report::print("hogs", &hogs::run(args)?),
         Command::Idle(args) => report::print("idle", &idle::run(args)?),
         Command::Progress(args) => report::print("progress", &counters::progress(args)?),
         Command::Await(args) => report::print("await", &await_state::run(args)?),
         Command::Pelt(args) => report::print("pelt", &pelt::run(args)?),
         Command::Memcached(args) => report::print("memcached", &memcached::run(args)?),
-        Command::Run(_) | Command::Detach => unreachable!("handled above"),
+        Command::Pgbench(args) => report::print("pgbench", &postgres::bench(args)?),
+        Command::Run(_) | Command::Postgres(_) | Command::Detach => {
+            unreachable!("handled above")
+        }
     }
 }
 
@@ -145,12 +160,15 @@ mod tests {
             "wake --interval-us 0",
             "wake --threads 0",
             "burst --period-us 0",
+            "compile --jobs 0",
+            "compile --files 0",
             "hogs --count 0",
             "idle --threads 0",
             "memcached --rate 0",
             "memcached --rate nan",
             "memcached --connections 0",
             "memcached --keys 0",
+            "pgbench --rate 0",
             "run",
         ] {
             let words = std::iter::once("infera-load").chain(line.split(' '));

@@ -36,6 +36,11 @@ impl Latencies {
         self.max = self.max.max(nanoseconds);
     }
 
+    /// How many were counted.
+    pub fn count(&self) -> u64 {
+        self.histogram.len()
+    }
+
     /// Counts those of `other` too.
     pub fn merge(&mut self, other: &Self) {
         self.histogram
@@ -48,12 +53,12 @@ impl Latencies {
     pub fn summary(&self) -> Summary {
         let quantile = |q| us(self.histogram.value_at_quantile(q).min(self.max));
         Summary {
-            count: self.histogram.len(),
+            count: self.count(),
             p50_us: quantile(0.5),
             p99_us: quantile(0.99),
             p999_us: quantile(0.999),
             max_us: us(self.max),
-            cdf_us: match self.histogram.len() {
+            cdf_us: match self.count() {
                 0 => Vec::new(),
                 _ => QUANTILES.map(|q| (q, quantile(q))).to_vec(),
             },

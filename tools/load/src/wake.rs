@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::clock::{self, MS, US};
 use crate::report::{Latencies, Periodic};
+use crate::tour::Tour;
 use crate::window::{Turn, Window};
 
 /// Options of `wake`.
@@ -20,7 +21,13 @@ pub struct Args {
     /// How many threads; their wake-ups are spread over the interval.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: u16,
+    /// Go to another CPU every 25 wake-ups, and stay there unless moved.
+    #[arg(long)]
+    pub tour: bool,
 }
+
+/// How many wake-ups a thread on tour stays for.
+const STAY: u64 = 25;
 
 /// Measures. As in cyclictest, wake-ups that a late one overran are skipped; they are counted as
 /// missed.
@@ -34,18 +41,25 @@ pub fn run(args: &Args) -> Result<Periodic> {
         let workers: Vec<_> = (0..threads)
             .map(|i| {
                 let first = start.saturating_add(interval / threads * i);
-                scope.spawn(move || probe(window, first, interval))
+                let tour = args.tour.then_some(i as usize);
+                scope.spawn(move || probe(window, first, interval, tour))
             })
             .collect();
         workers
             .into_iter()
             .map(|worker| worker.join().expect("the probe does not panic"))
-            .collect::<Vec<_>>()
+            .collect::<Result<Vec<_>>>()
     });
-    Ok(Periodic::sum(measured))
+    Ok(Periodic::sum(measured?))
 }
 
-fn probe(mut window: Window, first: u64, interval: u64) -> (Latencies, u64) {
+fn probe(
+    mut window: Window,
+    first: u64,
+    interval: u64,
+    tour: Option<usize>,
+) -> Result<(Latencies, u64)> {
+    let mut tour = tour.map(Tour::new).transpose()?;
     let mut latencies = Latencies::new();
     let mut missed = 0;
     let mut wanted = first;
@@ -53,6 +67,9 @@ fn probe(mut window: Window, first: u64, interval: u64) -> (Latencies, u64) {
         match window.wait(wanted) {
             Turn::Go(now) => {
                 latencies.record(now - wanted);
+                if let Some(tour) = tour.as_mut().filter(|_| latencies.count() % STAY == 0) {
+                    tour.go()?;
+                }
                 wanted = wanted.saturating_add(interval);
                 while wanted <= now && window.contains(wanted) {
                     missed += 1;
@@ -63,7 +80,7 @@ fn probe(mut window: Window, first: u64, interval: u64) -> (Latencies, u64) {
                 missed += 1;
                 wanted = wanted.saturating_add(interval);
             }
-            Turn::Over => return (latencies, missed),
+            Turn::Over => return Ok((latencies, missed)),
         }
     }
 }
@@ -78,6 +95,7 @@ mod tests {
             interval_us: 1000,
             duration_ms: 50,
             threads: 2,
+            tour: true,
         };
         let got = run(&args).unwrap();
         assert_eq!(got.latencies.count + got.missed, 100);

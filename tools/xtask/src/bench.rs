@@ -1,14 +1,17 @@
 //! `cargo xtask bench`: `infera bench` on a test kernel, a boot for each seed.
 
+use crate::command::output;
 use crate::test::build_guest_programs;
 use crate::vm::{self, VmOptions, console_tail};
 use crate::{cache, peers};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use infera_bench::report::ReportArgs;
-use infera_bench::{RECORD, Record, RunArgs, Scenario};
+use infera_bench::{Load, RECORD, Record, RunArgs, Scenario};
 use std::fmt::Write as _;
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 /// On what to run what.
@@ -33,9 +36,10 @@ pub struct BenchArgs {
     /// Memory of the guest in MiB.
     #[arg(long, default_value_t = 3072, value_name = "MB")]
     memory: u32,
-    /// In exact time, CPUs take turns of at most so many virtual microseconds: `vm run --help`.
-    #[arg(long, value_name = "US", requires = "exact", value_parser = clap::value_parser!(u32).range(10..))]
-    turn_us: Option<u32>,
+    /// In exact time, all CPUs have a turn in so many virtual microseconds: `vm run --help`. Less is more
+    /// exact, and takes longer.
+    #[arg(long, value_name = "US", default_value_t = 50, value_parser = clap::value_parser!(u32).range(10..))]
+    turn_us: u32,
     /// Prints the scenarios, peers and policies that there are.
     #[arg(long)]
     list: bool,
@@ -44,7 +48,7 @@ pub struct BenchArgs {
     hours: u64,
 }
 
-/// Runs, reports; fails where a scheduler was ejected.
+/// Runs, reports; fails where a scheduler was ejected or did not attach.
 pub fn main(args: &BenchArgs) -> Result<()> {
     if args.list {
         print!("{}", RunArgs::list());
@@ -58,7 +62,7 @@ pub fn main(args: &BenchArgs) -> Result<()> {
         boot(args, seed, &mut records)?;
     }
     if !args.report.report(&records, earlier)? {
-        bail!("a scheduler was ejected: see the marks");
+        bail!("a scheduler was ejected or did not attach: see the marks");
     }
     Ok(())
 }
@@ -72,9 +76,10 @@ fn boot(args: &BenchArgs, seed: u64, records: &mut Vec<Record>) -> Result<()> {
         memory: args.memory,
         exact: args.exact,
         seed,
-        turn_us: args.turn_us,
+        turn_us: args.exact.then_some(args.turn_us),
         timeout: Duration::from_secs(args.hours * 3600),
-        programs: peers::installed(&cache::dir("peers")?),
+        programs: [peers::installed(&cache::dir("peers")?), compiler()?].concat(),
+        files: database(&args.runs)?,
         script: script(&args.runs, seed)?,
         ..VmOptions::default()
     };
@@ -99,6 +104,54 @@ fn boot(args: &BenchArgs, seed: u64, records: &mut Vec<Record>) -> Result<()> {
     Ok(())
 }
 
+/// What a compile job needs of the machine's compiler.
+fn compiler() -> Result<Vec<PathBuf>> {
+    let told = output(Command::new("cc").arg("-print-prog-name=cc1"))?;
+    let program = PathBuf::from(told.trim());
+    // A name alone: it is another compiler, which has no such part.
+    Ok(program
+        .is_absolute()
+        .then_some(program)
+        .into_iter()
+        .collect())
+}
+
+/// PostgreSQL, where a scenario wants it: the newest version that is installed.
+fn database(runs: &RunArgs) -> Result<Vec<PathBuf>> {
+    let wanted = |scenario: &Scenario| scenario.work.iter().any(|one| one.load == Load::Pgbench);
+    if !runs.scenarios()?.iter().any(wanted) {
+        return Ok(Vec::new());
+    }
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let mut places: Vec<PathBuf> = versions.flatten().map(|entry| entry.path()).collect();
+    places.sort();
+    let place = places.pop().context(
+        "PostgreSQL's server is not in /usr/lib/postgresql: install it, or choose --scenario",
+    )?;
+    let share = Path::new("/usr/share/postgresql").join(place.file_name().unwrap_or_default());
+    let mut files: Vec<PathBuf> = [
+        "bin/postgres",
+        "bin/initdb",
+        "bin/pgbench",
+        "lib/plpgsql.so",
+        "lib/dict_snowball.so",
+    ]
+    .iter()
+    .map(|file| place.join(file))
+    .collect();
+    for below in ["", "timezonesets", "tsearch_data", "extension"] {
+        for entry in fs::read_dir(share.join(below))?.flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if entry.file_type()?.is_file() && (below != "extension" || name.starts_with("plpgsql"))
+            {
+                files.push(entry.path());
+            }
+        }
+    }
+    Ok(files)
+}
+
 /// The guest's part: a scenario from a file goes with it.
 fn script(runs: &RunArgs, seed: u64) -> Result<String> {
     let mut script = String::new();
@@ -120,7 +173,9 @@ fn script(runs: &RunArgs, seed: u64) -> Result<String> {
         }
     }
     for peer in &runs.against {
-        infera_bench::Arm::peer(peer)?;
+        if peer != "none" {
+            infera_bench::Arm::peer(peer)?;
+        }
         let _ = write!(line, " --against {peer}");
     }
     for policy in &runs.policies {

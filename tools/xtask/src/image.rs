@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     env, fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -25,6 +26,10 @@ const TOOLS: [(&str, &str); 6] = [
     ("memcached", "memcached"),
 ];
 
+/// Whoever is in a guest: root, and whoever may not be root.
+const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/tmp:/bin/sh\n";
+const GROUP: &[u8] = b"root:x:0:\nnobody:x:65534:\n";
+
 /// The project's programs, taken from the release build where they exist.
 const PROGRAMS: [&str; 5] = [
     "scx_infera",
@@ -40,9 +45,14 @@ const DIRECTORIES: [&str; 8] = ["proc", "sys", "dev", "tmp", "run", "root", "etc
 /// How many images stay in the cache.
 const KEEP: usize = 8;
 
-/// The image with these additional programs and modules, built unless the cache has it. Modules
-/// that the kernel has built in are left out.
-pub fn base(kernel: &Kernel, programs: &[PathBuf], modules: &[&str]) -> Result<PathBuf> {
+/// The image with these additional programs, files in their places and modules, built unless the cache
+/// has it. Modules that the kernel has built in are left out.
+pub fn base(
+    kernel: &Kernel,
+    programs: &[PathBuf],
+    more: &[PathBuf],
+    modules: &[&str],
+) -> Result<PathBuf> {
     let busybox = find("busybox").context("busybox is missing: run `cargo xtask setup`")?;
     let mut files = BTreeMap::from([("bin/busybox".to_owned(), busybox.clone())]);
     if let Some(config) = &kernel.config {
@@ -65,6 +75,15 @@ pub fn base(kernel: &Kernel, programs: &[PathBuf], modules: &[&str]) -> Result<P
         for library in libraries(program)? {
             let place = library.to_string_lossy().trim_start_matches('/').to_owned();
             files.insert(place, library);
+        }
+    }
+    for file in more {
+        let place = |file: &Path| file.to_string_lossy().trim_start_matches('/').to_owned();
+        files.insert(place(file), file.clone());
+        if fs::metadata(file)?.permissions().mode() & 0o111 != 0 {
+            for library in libraries(file)? {
+                files.insert(place(&library), library);
+            }
         }
     }
     let found = modules.iter().enumerate().filter_map(|(order, module)| {
@@ -105,7 +124,7 @@ pub fn command_archive(arguments: &[String], script: &str) -> Vec<u8> {
 /// The name of an image: a hash of all that goes into it.
 fn key(files: &BTreeMap<String, PathBuf>) -> Result<String> {
     let sources: Vec<PathBuf> = files.values().cloned().collect();
-    let mut text = format!("{INIT}\n{DIRECTORIES:?} stripped\n");
+    let mut text = format!("{INIT}\n{PASSWD:?} {GROUP:?} {DIRECTORIES:?} stripped\n");
     for (place, hash) in files.keys().zip(hash::files(&sources)?) {
         text.push_str(&format!("{place} {hash}\n"));
     }
@@ -120,8 +139,8 @@ fn pack(busybox: &Path, files: &BTreeMap<String, PathBuf>) -> Result<Vec<u8>> {
     archive.device("dev/console", 5, 1);
     archive.device("dev/null", 1, 3);
     archive.file("init", INIT.as_bytes());
-    archive.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n");
-    archive.file("etc/group", b"root:x:0:\n");
+    archive.file("etc/passwd", PASSWD);
+    archive.file("etc/group", GROUP);
     for (place, source) in files {
         match place.strip_suffix(".xz") {
             // The guest's insmod knows nothing of compression.

@@ -22,6 +22,7 @@ mod kvm;
 mod newc;
 mod package;
 mod peers;
+mod profile;
 mod rows;
 mod setup;
 mod soak;
@@ -72,6 +73,8 @@ enum Task {
     Package(package::PackageArgs),
     /// Run scenarios under several schedulers in one boot, and report who does what by how much.
     Bench(bench::BenchArgs),
+    /// Count the instructions of a wakeup, function by function, under each scheduler
+    Profile(profile::ProfileArgs),
     /// Install other sched_ext schedulers to compare with: minutes each.
     Peers {
         /// Which; all of them where absent.
@@ -223,6 +226,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test(arguments) => test::main(&arguments)?,
         Task::Docs => docs::main()?,
         Task::Bench(arguments) => bench::main(&arguments)?,
+        Task::Profile(arguments) => profile::main(&arguments)?,
         Task::Peers { names } => peers::main(&names)?,
         Task::Demo => demo::main()?,
         Task::Soak(arguments) => soak::main(&arguments)?,
@@ -254,6 +258,8 @@ fn vm_run(arguments: VmRun) -> Result<ExitCode> {
         network: false,
         disk: None,
         programs: arguments.bin,
+        files: Vec::new(),
+        plugin: None,
         script: String::new(),
         accelerator: vm::Accelerator::Probed,
     };

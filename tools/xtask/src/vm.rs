@@ -96,6 +96,10 @@ pub struct VmOptions {
     pub disk: Option<PathBuf>,
     /// More programs to have in the guest.
     pub programs: Vec<PathBuf>,
+    /// Files to have where they are on this machine.
+    pub files: Vec<PathBuf>,
+    /// A plugin of QEMU's, with its options.
+    pub plugin: Option<String>,
     /// What the guest has in `/infera/script`.
     pub script: String,
     /// What executes the guest. Exact runs are always emulated.
@@ -118,6 +122,8 @@ impl Default for VmOptions {
             network: false,
             disk: None,
             programs: Vec::new(),
+            files: Vec::new(),
+            plugin: None,
             script: String::new(),
             accelerator: Accelerator::default(),
         }
@@ -166,7 +172,7 @@ pub fn run_bytes(
         (None, true) => &NETWORK,
         (None, false) => &[],
     };
-    let base = image::base(&kernel, &options.programs, modules)?;
+    let base = image::base(&kernel, &options.programs, &options.files, modules)?;
     let accelerator = match options.accelerator {
         _ if options.exact => Accelerator::Tcg,
         Accelerator::Probed => kvm::probe(&kernel, options)?,
@@ -185,6 +191,9 @@ pub fn run_bytes(
     let console = console_path(&kernel)?;
 
     let mut qemu = qemu(options, accelerator, &kernel);
+    if let Some(plugin) = &options.plugin {
+        qemu.arg("-plugin").arg(plugin);
+    }
     qemu.arg("-initrd").arg(&initrd);
     qemu.arg("-serial")
         .arg(format!("file:{}", console.display()));

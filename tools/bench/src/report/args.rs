@@ -35,7 +35,7 @@ impl ReportArgs {
         }
     }
 
-    /// Reports. Whether no scheduler was ejected in any window.
+    /// Reports. Whether every scheduler attached, and none was ejected in any window.
     pub fn report(&self, records: &[Record], earlier: Option<Vec<Record>>) -> Result<bool> {
         print!("{}{}{}", table(records), ratios(records), goals(records));
         if let Some(earlier) = earlier {
@@ -45,6 +45,8 @@ impl ReportArgs {
             let page = html(records)?;
             fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
         }
-        Ok(!records.iter().any(|record| record.ejected))
+        Ok(!records
+            .iter()
+            .any(|record| record.ejected || record.refused.is_some()))
     }
 }

@@ -77,6 +77,18 @@ fn values(cell: &[&Record], work: &str, key: &str) -> Vec<f64> {
 /// What must be said of a cell whatever its figures are.
 fn marks(cell: &[&Record]) -> String {
     let mut marks = Vec::new();
+    let refused: Vec<&str> = cell
+        .iter()
+        .filter_map(|record| record.refused.as_deref())
+        .collect();
+    if let Some(first) = refused.first() {
+        let line = first.lines().next().unwrap_or_default();
+        marks.push(format!(
+            "DID NOT ATTACH in {} of {}: {line}",
+            refused.len(),
+            cell.len()
+        ));
+    }
     let ejected = cell.iter().filter(|record| record.ejected).count();
     if ejected > 0 {
         marks.push(format!("EJECTED in {ejected} of {}", cell.len()));
@@ -84,6 +96,19 @@ fn marks(cell: &[&Record]) -> String {
     let away: f64 = cell.iter().map(|record| record.stock_s).sum();
     if away > 0.0 {
         marks.push(format!("{away:.1} s on the stock scheduler"));
+    }
+    if cell.iter().any(|record| record.unlimited) {
+        marks.push("cpu.max NOT ENFORCED".to_owned());
+    }
+    let decisions: u64 = cell.iter().map(|record| record.decisions).sum();
+    if decisions > 0 {
+        let seconds: f64 = cell.iter().map(|record| record.seconds).sum();
+        let spent: f64 = cell.iter().map(|record| record.scheduler_cpu_s).sum();
+        marks.push(format!(
+            "{:.0} decisions/s, {:.1} us each",
+            decisions as f64 / seconds,
+            spent / decisions as f64 * 1e6
+        ));
     }
     let throttled: u64 = cell.iter().map(|record| record.throttled).sum();
     if throttled > 0 {

@@ -14,7 +14,9 @@ pub fn table(records: &[Record]) -> String {
             .filter(|one| one.scenario == scenario)
             .collect();
         for rung in distinct(here.iter().map(|record| record.rung)) {
-            let first = here.iter().find(|record| record.rung == rung);
+            // Of one that did not attach there is nothing but the reason.
+            let told = |record: &&&Record| record.rung == rung && record.refused.is_none();
+            let first = here.iter().find(told).or_else(|| here.first());
             let Some(first) = first else { continue };
             let seeds = distinct(here.iter().map(|record| record.seed)).len();
             let _ = writeln!(
@@ -46,16 +48,27 @@ pub fn table(records: &[Record]) -> String {
                 for work in &columns {
                     let _ = write!(text, "{:>28}", shown(&cell, work));
                 }
-                let spent: f64 = cell
-                    .iter()
-                    .map(|one| one.scheduler_cpu_s / one.seconds)
-                    .sum();
-                let spent = spent / cell.len() as f64 * 100.0;
-                let _ = writeln!(text, "{:>12}  {}", format!("{spent:.2} %"), marks(&cell));
+                let measured = cell.iter().filter(|one| one.refused.is_none());
+                let spent: Vec<f64> = measured
+                    .map(|one| one.scheduler_cpu_s / one.seconds * 100.0)
+                    .collect();
+                let spent = match spent.len() {
+                    0 => "-".to_owned(),
+                    n => format!("{:.2} %", spent.iter().sum::<f64>() / n as f64),
+                };
+                let _ = writeln!(text, "{spent:>12}  {}", marks(&cell));
             }
         }
     }
     text
+}
+
+/// The range of n values that are independent holds the median of all with probability 1 - 2^(1-n).
+fn confidence(records: &[Record]) -> String {
+    match distinct(records.iter().map(|record| record.seed)).len() {
+        0 | 1 => String::new(),
+        n => format!(", {:.0} %", (1.0 - 0.5_f64.powi(n as i32 - 1)) * 100.0),
+    }
 }
 
 fn shown(cell: &[&Record], work: &Work) -> String {
@@ -82,7 +95,10 @@ pub fn ratios(records: &[Record]) -> String {
     let heads: Vec<String> = peers.iter().map(|peer| format!("{peer:>22}")).collect();
     let mut text = format!(
         "\n{:<52}{}\n",
-        "ours / theirs, median (range) over seeds",
+        format!(
+            "ours / theirs, median (range) over seeds{}",
+            confidence(records)
+        ),
         heads.join("")
     );
     for scenario in distinct(records.iter().map(|record| record.scenario.clone())) {
@@ -159,6 +175,27 @@ mod tests {
         records[0].ejected = true;
         records[0].stock_s = 1.5;
         assert!(table(&records).contains("EJECTED in 1 of 3, 1.5 s on the stock scheduler"));
+    }
+
+    #[test]
+    fn who_did_not_attach_is_marked() {
+        let mut records = records();
+        for record in records.iter_mut().filter(|one| one.arm == "eevdf") {
+            *record = Record {
+                scenario: record.scenario.clone(),
+                arm: record.arm.clone(),
+                rung: record.rung,
+                seed: record.seed,
+                refused: Some("no BTF\nand more".into()),
+                ..Record::default()
+            };
+        }
+        let text = table(&records);
+        assert!(
+            text.contains("DID NOT ATTACH in 3 of 3: no BTF\n"),
+            "{text}"
+        );
+        assert!(ratios(&records).contains("-   less is better"));
     }
 
     #[test]
