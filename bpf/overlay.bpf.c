@@ -11,9 +11,10 @@
  * How a task flows:
  *
  *   wakeup -> idle CPU its tier may use?  -> that CPU, at once
- *          -> a tier that preempts?       -> the CPU that runs the lowest tier, at once
- *          -> System, Critical, High      -> its tier's queue
- *          -> Normal, Low, Background     -> ring -> policy in Rust -> ring -> run queue
+ *          -> System, Critical, High?     -> the CPU that runs the lowest tier, at once;
+ *                                            no lower one runs: its tier's queue
+ *          -> Normal, Low, Background     -> ring -> policy in Rust -> ring -> run queue,
+ *                                            and the CPU that runs a lower tier
  *
  *   a CPU looking for work -> tier queues, best first -> scheduler process when it has
  *          work -> run queue; unless a lower queue has waited for longer than its bound,
@@ -42,6 +43,8 @@
 #define NO_CPU		(-1)
 /* The longest time from deciding on a queue to being in it; infera_measure finds who took longer. */
 #define SETTLE_NS	(5 * 1000000ULL)
+/* Longer than a slice: who began to run before that runs no more, or was seen to go on. */
+#define LOWER_NS	(200 * 1000000ULL)
 /* The rest of a slice that is worth a switch. */
 #define MIN_REST_NS	(100 * 1000ULL)
 #define TIER_BIT(tier)	(1U << (tier))
@@ -55,7 +58,7 @@
 volatile u8 infera_cpu_home[MAX_CPUS];		/* tiers (TIER_BIT) that may always run on a CPU */
 volatile u8 infera_cpu_loan[MAX_CPUS];		/* tiers that may borrow it while its own are away */
 volatile u32 infera_fenced;			/* any home mask that excludes a tier? */
-volatile u32 infera_preempts;			/* tiers that preempt lower ones on wakeup */
+volatile u32 infera_preempts;	/* tiers that preempt lower ones on wakeup: user tiers once decided on */
 volatile u64 infera_slice_ns[TIER_SLOTS];	/* slices of tasks that do not pass user space */
 volatile u64 infera_user_bound_ns;		/* user tiers go first once kept from a CPU this long */
 volatile u64 infera_high_bound_ns;		/* High goes before Critical after this long */
@@ -101,6 +104,8 @@ struct cpu_ctx {
 	u32 tier;	/* tier that runs or was promised the CPU; TIER_SYSTEM when it is no victim */
 	u32 guaranteed;	/* the next task runs on a wait bound: it is not preempted */
 	u32 own_ran;	/* the last user turn was of its own queue */
+	u32 free;	/* nobody goes on here when it asks for work */
+	u32 summoned;	/* taken from a lower tier, for the scheduler to decide on somebody better */
 	u32 asked;	/* the scheduler has had its part of the run queue's guaranteed turn */
 	u64 user_at;	/* the run queue last had a turn here, or had nothing waiting */
 	u64 own_at;	/* the same for its own queue, of tasks that can run nowhere else */
@@ -109,6 +114,12 @@ struct cpu_ctx {
 	u64 high_at;	/* the same for High */
 };
 static struct cpu_ctx cpu_ctxs[MAX_CPUS];
+
+/*
+ * When a task of Low or Background last began to run: on most nodes there is none, and then no CPU
+ * has to be looked for that runs one.
+ */
+static volatile u64 lower_ran_at;
 
 /*
  * The dead man's switch: user space says every 50 ms that it is there, by running
@@ -442,6 +453,9 @@ s32 BPF_STRUCT_OPS(infera_select_cpu, struct task_struct *p, s32 prev_cpu, u64 w
 		count_path(this_cpu, tier, PATH_IDLE);
 		return cpu;
 	}
+	/* Whether a user tier takes somebody's CPU is decided with everything else about it. */
+	if (tier >= TIER_NORMAL)
+		return prev_cpu;
 	cpu = pick_victim(p, prev_cpu, tier);
 	if (cpu >= 0) {
 		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, slice_of(tier), SCX_ENQ_PREEMPT);
@@ -540,7 +554,8 @@ static bool resume(struct task_struct *p, struct infera_task *t, u32 tier, u64 e
 static void enqueue_protected(struct task_struct *p, struct infera_task *t, u32 tier,
 			      s32 prev_cpu, u64 enq_flags)
 {
-	bool woken = enq_flags & SCX_ENQ_WAKEUP, pinned = is_pinned(p);
+	/* Woken or moved here, not put off this CPU. */
+	bool arrives = bpf_get_current_task_btf() != p, pinned = is_pinned(p);
 	struct cpu_ctx *c = lookup_cpu(prev_cpu);
 	u64 slice = slice_of(tier);
 	s32 cpu = NO_CPU;
@@ -555,14 +570,14 @@ static void enqueue_protected(struct task_struct *p, struct infera_task *t, u32 
 	}
 	tier = served;
 	if (pinned) {
-		if (woken && scx_bpf_test_and_clear_cpu_idle(prev_cpu)) {
+		if (arrives && scx_bpf_test_and_clear_cpu_idle(prev_cpu)) {
 			claim(prev_cpu, tier);
 			scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL_ON | prev_cpu, slice, enq_flags);
 			scx_bpf_kick_cpu(prev_cpu, SCX_KICK_IDLE);
 			count_path(prev_cpu, tier, PATH_IDLE);
 			return;
 		}
-		if (woken && c && (infera_preempts & TIER_BIT(tier)) && c->tier >= preempts_from(tier)) {
+		if (arrives && c && (infera_preempts & TIER_BIT(tier)) && c->tier >= preempts_from(tier)) {
 			claim(prev_cpu, tier);
 			scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL_ON | prev_cpu, slice,
 					   enq_flags | SCX_ENQ_PREEMPT);
@@ -641,22 +656,36 @@ void BPF_STRUCT_OPS(infera_enqueue, struct task_struct *p, u64 enq_flags)
 	 * a wakeup: at attach every runnable task comes here while other CPUs idle.
 	 */
 	cpu = is_pinned(p) ? prev_cpu : pick_idle(p, prev_cpu, tier);
-	if (cpu >= 0)
+	if (cpu >= 0) {
 		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
+		return;
+	}
+	/* Or one that runs a lower tier, lest the decision wait for the end of a slice. */
+	if ((enq_flags & SCX_ENQ_WAKEUP) && time_delta(t->queued_at, lower_ran_at) < LOWER_NS) {
+		s32 victim = pick_victim(p, prev_cpu, tier);
+		struct cpu_ctx *c = lookup_cpu(victim);
+
+		if (c) {
+			c->summoned = 1;
+			scx_bpf_kick_cpu(victim, SCX_KICK_PREEMPT);
+		}
+	}
 }
 
 /* Executes one decision of user space. */
 static long take_decision(struct bpf_dynptr *dynptr, void *context)
 {
 	const struct dispatched_task_ctx *d = bpf_dynptr_data(dynptr, 0, sizeof(*d));
+	s32 this_cpu = bpf_get_smp_processor_id(), cpu;
+	struct cpu_ctx *c = lookup_cpu(this_cpu);
+	u64 slice, kick = SCX_KICK_IDLE, flags;
 	struct infera_task *t;
 	struct task_struct *p;
 	struct task_ctx *tctx;
-	s32 cpu;
-	u64 slice;
+	bool own;
 	u32 tier;
 
-	if (!d)
+	if (!d || !c)
 		return 0;
 	/* Gone meanwhile: nothing to run. */
 	p = bpf_task_from_pid(d->pid);
@@ -669,12 +698,31 @@ static long take_decision(struct bpf_dynptr *dynptr, void *context)
 	cpu = scx_bpf_task_cpu(p);
 	tier = t->tier & (TIER_SLOTS - 1);
 	slice = d->slice_ns ?: slice_of(tier);
+	flags = d->flags;
 
 	/* A pinned task waits where it can run; so does one whose CPUs are all fenced. */
-	if (is_pinned(p) || served_as(p, tier) == NR_TIERS)
-		queue_own(p, cpu, tier, slice, d->flags);
+	own = is_pinned(p) || served_as(p, tier) == NR_TIERS;
+	if (!own) {
+		cpu = pick_idle(p, cpu, tier);
+		/* A woken task need not wait for the slice of a lower tier; nor for this CPU, which is free. */
+		if (cpu < 0 && (flags & SCX_ENQ_WAKEUP)) {
+			if (c->free && may_use(this_cpu, tier) &&
+			    bpf_cpumask_test_cpu(this_cpu, p->cpus_ptr)) {
+				c->free = 0;
+				flags |= SCX_ENQ_HEAD;
+			} else if (time_delta(scx_bpf_now(), lower_ran_at) < LOWER_NS) {
+				cpu = pick_victim(p, scx_bpf_task_cpu(p), tier);
+				if (cpu >= 0) {
+					flags |= SCX_ENQ_HEAD;
+					kick = SCX_KICK_PREEMPT;
+				}
+			}
+		}
+	}
+	if (own)
+		queue_own(p, cpu, tier, slice, flags);
 	else
-		queue_decided(p, slice, d->flags, scx_bpf_now());
+		queue_decided(p, slice, flags, scx_bpf_now());
 	/* Dequeued since: another enqueue follows or followed. */
 	if (tctx->enq_cnt > d->enq_cnt) {
 		scx_bpf_dispatch_cancel();
@@ -682,11 +730,9 @@ static long take_decision(struct bpf_dynptr *dynptr, void *context)
 		goto out;
 	}
 	__sync_fetch_and_add(&nr_user_dispatches, 1);
-	count_path(bpf_get_smp_processor_id(), tier, PATH_USER);
-	if (!is_pinned(p))
-		cpu = pick_idle(p, cpu, tier);
+	count_path(this_cpu, tier, PATH_USER);
 	if (cpu >= 0)
-		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
+		scx_bpf_kick_cpu(cpu, kick);
 out:
 	bpf_task_release(p);
 	return !scx_bpf_dispatch_nr_slots();
@@ -738,9 +784,10 @@ static bool serve_decided(s32 cpu, struct cpu_ctx *c, u64 now)
  */
 static bool serve_user(s32 cpu, struct cpu_ctx *c, bool *pending, u64 now)
 {
-	bool soon = !waiting(&run_queue, RUN_DSQ, now) ||
+	bool soon = c->summoned || !waiting(&run_queue, RUN_DSQ, now) ||
 		    (sched_wanted_at && time_delta(now, sched_wanted_at) >= NSEC_PER_SEC / 1000);
 
+	c->summoned = 0;
 	if (soon && serve_scheduler(pending))
 		return true;
 	if (c->own_ran && serve_decided(cpu, c, now))
@@ -774,6 +821,8 @@ static bool keep(struct task_struct *prev, struct infera_task *t, s32 cpu, u32 t
 	/* It may go on like this for minutes: its account must not wait until it stops. */
 	charge(prev, t, cpu, now);
 	t->until = now + slice_of(tier);
+	if (tier > TIER_NORMAL)
+		lower_ran_at = now;
 	/* Its turn was guaranteed, but not this one. */
 	if (c && c->tier == TIER_SYSTEM)
 		c->tier = tier;
@@ -791,6 +840,7 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 
 	if (!c)
 		return;
+	c->free = !prev || !is_queued(prev) || is_usersched_task(prev);
 	/* -EBUSY when another CPU drains: it takes everything. */
 	bpf_user_ringbuf_drain(&dispatched, take_decision, NULL, BPF_RB_NO_WAKEUP);
 	pending = usersched_has_pending_tasks();
@@ -920,6 +970,8 @@ void BPF_STRUCT_OPS(infera_running, struct task_struct *p)
 	c->guaranteed = 0;
 	if (tier == TIER_HIGH)
 		c->high_at = now;
+	else if (tier > TIER_NORMAL)
+		lower_ran_at = now;
 	if (t->woke_at) {
 		u64 waited = time_delta(now, t->woke_at);
 
@@ -1015,7 +1067,8 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(infera_init)
 	if (err)
 		return err;
 	infera_default_tier = TIER_NORMAL;
-	infera_preempts = TIER_BIT(TIER_SYSTEM) | TIER_BIT(TIER_CRITICAL) | TIER_BIT(TIER_HIGH);
+	infera_preempts = TIER_BIT(TIER_SYSTEM) | TIER_BIT(TIER_CRITICAL) | TIER_BIT(TIER_HIGH) |
+			  TIER_BIT(TIER_NORMAL) | TIER_BIT(TIER_LOW);
 	infera_user_bound_ns = 100 * (NSEC_PER_SEC / 1000);
 	infera_high_bound_ns = 50 * (NSEC_PER_SEC / 1000);
 	infera_sched_bound_ns = 5 * (NSEC_PER_SEC / 1000);

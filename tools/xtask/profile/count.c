@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A QEMU plugin that counts the guest's instructions, block by block, while it is between two
- * places: from `start` to `stop`, or to the first block of user space where `stop` is 0; where
- * both are the same, without end, a round each time.
+ * places: from `start` to `stop`, or to the first block of user space where `stop` is 0.
  *
  * Made for guests whose CPUs take turns on one thread. There QEMU does not say which CPU a block
  * runs on: what the others do within a turn's end is counted, too, and evens out.
@@ -41,9 +40,9 @@ static void executed(unsigned cpu, void *data)
 
 	(void)cpu;
 	if (block->address == start) {
-		rounds += stop == start || !counting;
+		rounds += !counting;
 		counting = 1;
-	} else if (counting && stop != start && (stop ? block->address == stop : !(block->address >> 63))) {
+	} else if (counting && (stop ? block->address == stop : !(block->address >> 63))) {
 		counting = 0;
 	}
 	block->runs += counting;

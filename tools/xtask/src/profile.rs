@@ -27,8 +27,8 @@ pub enum What {
     /// From a timer's interrupt to the first instruction of the Critical thread that it wakes, on a
     /// node full of Background hogs.
     Wakeup,
-    /// From one write to the next of two Normal threads that wake each other through pipes.
-    Pingpong,
+    /// From a write into a pipe until the Normal thread that it wakes has read it, on an idle node.
+    Pipe,
 }
 
 /// Under whom.
@@ -89,14 +89,14 @@ pub fn main(args: &ProfileArgs) -> Result<()> {
     let plugin = compile(scratch.path())?;
     let entry = match args.what {
         What::Wakeup => "hrtimer_wakeup",
-        What::Pingpong => "pipe_write",
+        What::Pipe => "pipe_write",
     };
     eprintln!("==> where {entry} is");
     let symbols = Symbols::parse(&guest(args, None, "cat /proc/kallsyms\n")?);
     let start = symbols.address(entry)?;
     let stop = match args.what {
         What::Wakeup => 0,
-        What::Pingpong => start,
+        What::Pipe => symbols.address("copy_page_to_iter")?,
     };
     let mut profiles = Vec::new();
     for arm in &arms {
@@ -157,7 +157,7 @@ fn script(what: What, arm: &Arm) -> Result<String> {
             "name = \"service\"\ntier = \"critical\"\nload = \"wake\"\nargs = [\"--interval-us\", \"490\"]\n\
              [[work]]\nname = \"batch\"\ntier = \"background\"\nload = \"hogs\"",
         ),
-        What::Pingpong => (
+        What::Pipe => (
             "ladder = [0]",
             "name = \"pair\"\ntier = \"normal\"\nload = \"pingpong\"",
         ),
