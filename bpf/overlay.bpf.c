@@ -43,6 +43,9 @@
 #define NO_CPU		(-1)
 /* The longest time from deciding on a queue to being in it; infera_measure finds who took longer. */
 #define SETTLE_NS	(5 * 1000000ULL)
+/* In the run queue, what was woken goes before what a better tier interrupted, and that before the rest. */
+#define WOKEN_LEAD_NS	(8 * 1000000ULL)
+#define REST_LEAD_NS	(4 * 1000000ULL)
 /* Longer than a slice: who began to run before that runs no more, or was seen to go on. */
 #define LOWER_NS	(200 * 1000000ULL)
 /* The rest of a slice that is worth a switch. */
@@ -151,6 +154,7 @@ struct infera_task {
 	u64 queued_at;	/* since when it has waited in a queue here or in user space */
 	u64 run_at;
 	u64 ran;	/* CPU time that user space has not been told of */
+	u64 vtime;	/* what the policy keeps with the task: of its last decision, for its next one */
 	u64 until;	/* end of the slice that it runs on */
 	u64 rest;	/* what was left of its slice when a better tier took the CPU, 0: nothing */
 };
@@ -475,11 +479,14 @@ static void queue_own(struct task_struct *p, s32 cpu, u32 tier, u64 slice, u64 e
 	scx_bpf_dsq_insert_vtime(p, cpu_to_dsq(cpu), slice, next_turn(cpu, tier), enq_flags);
 }
 
-/* Queues @p, whose turn it is, for whichever CPU is free first. */
-static void queue_decided(struct task_struct *p, u64 slice, u64 enq_flags, u64 now)
+/*
+ * Queues @p, whose turn it is, for whichever CPU is free first. It goes before those that came less
+ * than @lead after it would have, and after all that have waited longer.
+ */
+static void queue_decided(struct task_struct *p, u64 slice, u64 enq_flags, u64 now, u64 lead)
 {
 	fill(&run_queue, now);
-	scx_bpf_dsq_insert(p, RUN_DSQ, slice, enq_flags);
+	scx_bpf_dsq_insert_vtime(p, RUN_DSQ, slice, now - lead, enq_flags);
 }
 
 /* Queues @p for the CPUs that serve @tier. */
@@ -507,7 +514,7 @@ static void queue_to_user(struct task_struct *p, struct infera_task *t, u32 tier
 		if (is_pinned(p))
 			queue_own(p, prev_cpu, tier, slice_of(tier), enq_flags);
 		else
-			queue_decided(p, slice_of(tier), enq_flags, scx_bpf_now());
+			queue_decided(p, slice_of(tier), enq_flags, scx_bpf_now(), 0);
 		count_path(bpf_get_smp_processor_id(), tier, PATH_FULL);
 		return;
 	}
@@ -523,7 +530,7 @@ static void queue_to_user(struct task_struct *p, struct infera_task *t, u32 tier
 	msg->exec_runtime = t->ran;
 	/* The message has no field for it: the tier travels above the weight (1..10000). */
 	msg->weight = p->scx.weight | (u64)tier << 32;
-	msg->vtime = p->scx.dsq_vtime;
+	msg->vtime = t->vtime;
 	msg->enq_cnt = ++tctx->enq_cnt;
 	msg->comm[0] = 0;
 	t->ran = 0;
@@ -535,8 +542,8 @@ static void queue_to_user(struct task_struct *p, struct infera_task *t, u32 tier
 }
 
 /*
- * A task that lost its CPU to a better tier goes on with the rest of its slice before what waits:
- * that was decided already, and asking again would cost the wakeup that took the CPU.
+ * A task that lost its CPU to a better tier goes on with the rest of its slice: that was decided
+ * already, and asking again would cost the wakeup that took the CPU.
  */
 static bool resume(struct task_struct *p, struct infera_task *t, u32 tier, u64 enq_flags)
 {
@@ -546,7 +553,7 @@ static bool resume(struct task_struct *p, struct infera_task *t, u32 tier, u64 e
 	if (rest < MIN_REST_NS || is_pinned(p) || served_as(p, tier) == NR_TIERS)
 		return false;
 	t->queued_at = t->run_at;
-	queue_decided(p, rest, enq_flags | SCX_ENQ_HEAD, t->queued_at);
+	queue_decided(p, rest, enq_flags, t->queued_at, REST_LEAD_NS);
 	return true;
 }
 
@@ -678,7 +685,7 @@ static long take_decision(struct bpf_dynptr *dynptr, void *context)
 	const struct dispatched_task_ctx *d = bpf_dynptr_data(dynptr, 0, sizeof(*d));
 	s32 this_cpu = bpf_get_smp_processor_id(), cpu;
 	struct cpu_ctx *c = lookup_cpu(this_cpu);
-	u64 slice, kick = SCX_KICK_IDLE, flags;
+	u64 slice, kick = SCX_KICK_IDLE, lead;
 	struct infera_task *t;
 	struct task_struct *p;
 	struct task_ctx *tctx;
@@ -698,31 +705,28 @@ static long take_decision(struct bpf_dynptr *dynptr, void *context)
 	cpu = scx_bpf_task_cpu(p);
 	tier = t->tier & (TIER_SLOTS - 1);
 	slice = d->slice_ns ?: slice_of(tier);
-	flags = d->flags;
+	t->vtime = d->vtime;
+	lead = d->flags & SCX_ENQ_WAKEUP ? WOKEN_LEAD_NS : 0;
 
 	/* A pinned task waits where it can run; so does one whose CPUs are all fenced. */
 	own = is_pinned(p) || served_as(p, tier) == NR_TIERS;
 	if (!own) {
 		cpu = pick_idle(p, cpu, tier);
 		/* A woken task need not wait for the slice of a lower tier; nor for this CPU, which is free. */
-		if (cpu < 0 && (flags & SCX_ENQ_WAKEUP)) {
+		if (cpu < 0 && lead) {
 			if (c->free && may_use(this_cpu, tier) &&
 			    bpf_cpumask_test_cpu(this_cpu, p->cpus_ptr)) {
 				c->free = 0;
-				flags |= SCX_ENQ_HEAD;
 			} else if (time_delta(scx_bpf_now(), lower_ran_at) < LOWER_NS) {
 				cpu = pick_victim(p, scx_bpf_task_cpu(p), tier);
-				if (cpu >= 0) {
-					flags |= SCX_ENQ_HEAD;
-					kick = SCX_KICK_PREEMPT;
-				}
+				kick = SCX_KICK_PREEMPT;
 			}
 		}
 	}
 	if (own)
-		queue_own(p, cpu, tier, slice, flags);
+		queue_own(p, cpu, tier, slice, d->flags);
 	else
-		queue_decided(p, slice, flags, scx_bpf_now());
+		queue_decided(p, slice, d->flags, scx_bpf_now(), lead);
 	/* Dequeued since: another enqueue follows or followed. */
 	if (tctx->enq_cnt > d->enq_cnt) {
 		scx_bpf_dispatch_cancel();
@@ -823,8 +827,8 @@ static bool keep(struct task_struct *prev, struct infera_task *t, s32 cpu, u32 t
 	t->until = now + slice_of(tier);
 	if (tier > TIER_NORMAL)
 		lower_ran_at = now;
-	/* Its turn was guaranteed, but not this one. */
-	if (c && c->tier == TIER_SYSTEM)
+	/* Neither a guaranteed turn nor a claim that led to nothing is for this one. */
+	if (c)
 		c->tier = tier;
 	return true;
 }
