@@ -21,6 +21,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
+/// Of a message's flags: the task was woken. The kernel's interface, the same since sched_ext is.
+const SCX_ENQ_WAKEUP: u64 = 1;
+
 /// The attached scheduler.
 pub struct Scheduler<'cb> {
     bpf: BpfScheduler<'cb>,
@@ -235,9 +238,12 @@ impl<'cb> Scheduler<'cb> {
         self.policy.configure(&tiers);
     }
 
-    fn receive(&mut self, now: Nanos) {
+    /// Takes in what has come; returns how many of it were woken.
+    fn receive(&mut self, now: Nanos) -> u64 {
+        let mut woken = 0;
         while let Ok(Some(task)) = self.bpf.dequeue_task() {
             let task = view(&task);
+            woken += u64::from(task.flags & SCX_ENQ_WAKEUP != 0);
             if !self.policy.enqueue(task, now) {
                 // More tasks than the policy was built for: arrival order for this one.
                 let slice = Nanos::from_millis(5);
@@ -246,9 +252,10 @@ impl<'cb> Scheduler<'cb> {
                     slice,
                     vtime: task.vtime,
                 });
-                return;
+                break;
             }
         }
+        woken
     }
 
     fn set_idle(&mut self, idle: bool) {
@@ -258,20 +265,24 @@ impl<'cb> Scheduler<'cb> {
     /// One round; returns how many calls the policy had.
     fn round(&mut self, now: Nanos) -> u64 {
         let before = self.policy.len();
-        if self.held.is_none() {
-            self.receive(now);
-        }
+        let woken = match self.held {
+            None => self.receive(now),
+            Some(_) => 0,
+        };
         self.fit_turns();
         let received = self.policy.len() - before;
-        // Decisions are kept fresh: no more ahead of the CPUs than half of them can take,
-        // and always one, so that a task only some CPUs may run holds up nobody else.
+        // Decisions are kept fresh: no more ahead of the CPUs than half of them can take. But what
+        // was woken may take a CPU from a lower tier, so as many as were woken, and as many again
+        // where others come first; and always one, so that a task only some CPUs may run holds up
+        // nobody else.
         let ahead = self.bss().infera_run_depth;
         let room = (self.cpus.len() as u64)
             .div_ceil(2)
             .saturating_sub(ahead)
+            .max(woken)
             .max(1);
-        let mut decided = 0;
-        while decided < room {
+        let (mut decided, mut asleep) = (0, woken);
+        while decided < room || (asleep > 0 && decided < room + woken) {
             let Some(decision) = self.held.take().or_else(|| self.policy.pick(now)) else {
                 break;
             };
@@ -280,6 +291,9 @@ impl<'cb> Scheduler<'cb> {
                 break;
             }
             decided += 1;
+            if decision.task.flags & SCX_ENQ_WAKEUP != 0 {
+                asleep = asleep.saturating_sub(1);
+            }
         }
         received as u64 + decided
     }
