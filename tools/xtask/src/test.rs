@@ -40,6 +40,8 @@ const GUEST_TESTS: &[GuestTest] = guest_tests![
     five_cgroups_are_five_tiers,
     children_and_moved_threads_change_tier,
     a_critical_wakeup_preempts_background,
+    a_normal_wakeup_preempts_background,
+    nice_counts_within_a_tier,
     affinity_outside_the_own_cpus_still_runs,
     tiers_take_turns_on_a_busy_cpu,
     background_stays_off_a_wanted_fence,
