@@ -166,6 +166,15 @@ struct {
 	__type(value, struct infera_task);
 } infera_tasks SEC(".maps");
 
+/*
+ * One clock for all CPUs. scx_bpf_now() is the runqueue's of the CPU that asks, which may be behind
+ * another's; times of different CPUs are compared here.
+ */
+static u64 clock_ns(void)
+{
+	return bpf_ktime_get_ns();
+}
+
 static struct infera_task *lookup_task(struct task_struct *p)
 {
 	return bpf_task_storage_get(&infera_tasks, p, 0, 0);
@@ -430,7 +439,7 @@ s32 BPF_STRUCT_OPS(infera_select_cpu, struct task_struct *p, s32 prev_cpu, u64 w
 {
 	s32 this_cpu = bpf_get_smp_processor_id(), cpu;
 	struct infera_task *t = lookup_task(p);
-	u64 now = scx_bpf_now();
+	u64 now = clock_ns();
 	u32 tier;
 
 	if (!bpf_cpumask_test_cpu(prev_cpu, p->cpus_ptr))
@@ -475,7 +484,7 @@ static void queue_own(struct task_struct *p, s32 cpu, u32 tier, u64 slice, u64 e
 	struct cpu_ctx *c = lookup_cpu(cpu);
 
 	if (c)
-		fill(&c->own, scx_bpf_now());
+		fill(&c->own, clock_ns());
 	scx_bpf_dsq_insert_vtime(p, cpu_to_dsq(cpu), slice, next_turn(cpu, tier), enq_flags);
 }
 
@@ -514,11 +523,11 @@ static void queue_to_user(struct task_struct *p, struct infera_task *t, u32 tier
 		if (is_pinned(p))
 			queue_own(p, prev_cpu, tier, slice_of(tier), enq_flags);
 		else
-			queue_decided(p, slice_of(tier), enq_flags, scx_bpf_now(), 0);
+			queue_decided(p, slice_of(tier), enq_flags, clock_ns(), 0);
 		count_path(bpf_get_smp_processor_id(), tier, PATH_FULL);
 		return;
 	}
-	t->queued_at = scx_bpf_now();
+	t->queued_at = clock_ns();
 	/* What user space reads of the crate's message; its name and times cost more than the rest. */
 	msg->pid = p->pid;
 	msg->cpu = prev_cpu;
@@ -538,7 +547,7 @@ static void queue_to_user(struct task_struct *p, struct infera_task *t, u32 tier
 	bpf_ringbuf_submit(msg, BPF_RB_NO_WAKEUP);
 	__sync_fetch_and_add(&nr_queued, 1);
 	if (!sched_wanted_at)
-		sched_wanted_at = scx_bpf_now();
+		sched_wanted_at = clock_ns();
 }
 
 /*
@@ -568,7 +577,7 @@ static void enqueue_protected(struct task_struct *p, struct infera_task *t, u32 
 	s32 cpu = NO_CPU;
 	u32 served;
 
-	t->queued_at = scx_bpf_now();
+	t->queued_at = clock_ns();
 	served = served_as(p, tier);
 	if (served == NR_TIERS) {
 		queue_own(p, prev_cpu, tier, slice, enq_flags);
@@ -628,7 +637,7 @@ static void enqueue_scheduler(struct task_struct *p, s32 prev_cpu, u64 enq_flags
 		return;
 	set_usersched_needed();
 	if (!sched_wanted_at)
-		sched_wanted_at = scx_bpf_now();
+		sched_wanted_at = clock_ns();
 	cpu = pick_idle(p, prev_cpu, TIER_SYSTEM);
 	if (cpu >= 0)
 		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
@@ -651,7 +660,7 @@ void BPF_STRUCT_OPS(infera_enqueue, struct task_struct *p, u64 enq_flags)
 	tier = task_tier(p, t);
 	/* A task with one CPU to go to does not pass infera_select_cpu. */
 	if ((enq_flags & SCX_ENQ_WAKEUP) && is_pinned(p))
-		t->woke_at = scx_bpf_now();
+		t->woke_at = clock_ns();
 	if (tier < TIER_NORMAL) {
 		enqueue_protected(p, t, tier, prev_cpu, enq_flags);
 		return;
@@ -717,7 +726,7 @@ static long take_decision(struct bpf_dynptr *dynptr, void *context)
 			if (c->free && may_use(this_cpu, tier) &&
 			    bpf_cpumask_test_cpu(this_cpu, p->cpus_ptr)) {
 				c->free = 0;
-			} else if (time_delta(scx_bpf_now(), lower_ran_at) < LOWER_NS) {
+			} else if (time_delta(clock_ns(), lower_ran_at) < LOWER_NS) {
 				cpu = pick_victim(p, scx_bpf_task_cpu(p), tier);
 				kick = SCX_KICK_PREEMPT;
 			}
@@ -726,7 +735,7 @@ static long take_decision(struct bpf_dynptr *dynptr, void *context)
 	if (own)
 		queue_own(p, cpu, tier, slice, d->flags);
 	else
-		queue_decided(p, slice, d->flags, scx_bpf_now(), lead);
+		queue_decided(p, slice, d->flags, clock_ns(), lead);
 	/* Dequeued since: another enqueue follows or followed. */
 	if (tctx->enq_cnt > d->enq_cnt) {
 		scx_bpf_dispatch_cancel();
@@ -839,7 +848,7 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 	struct cpu_ctx *c = lookup_cpu(cpu);
 	bool pending, owed;
 	struct infera_task *t = NULL;
-	u64 now = scx_bpf_now();
+	u64 now = clock_ns();
 	u32 tier = NR_TIERS;	/* of @prev, if it wants to go on */
 
 	if (!c)
@@ -956,7 +965,7 @@ void BPF_STRUCT_OPS(infera_running, struct task_struct *p)
 	s32 cpu = scx_bpf_task_cpu(p);
 	struct cpu_ctx *c = lookup_cpu(cpu);
 	struct infera_task *t = lookup_task(p);
-	u64 now = scx_bpf_now();
+	u64 now = clock_ns();
 	u32 tier = TIER_SYSTEM;
 
 	if (!c || !t)
@@ -991,7 +1000,7 @@ void BPF_STRUCT_OPS(infera_stopping, struct task_struct *p, bool runnable)
 	s32 cpu = scx_bpf_task_cpu(p);
 	struct cpu_ctx *c = lookup_cpu(cpu);
 	struct infera_task *t = lookup_task(p);
-	u64 now = scx_bpf_now();
+	u64 now = clock_ns();
 
 	if (!c || !t)
 		return;
@@ -1029,7 +1038,7 @@ s32 BPF_STRUCT_OPS(infera_init_task, struct task_struct *p, struct scx_init_task
 /* By timer: when user space has stopped, every CPU may be idle and everything in its hands. */
 static int check_alive(void *map, int *key, struct bpf_timer *timer)
 {
-	if (time_after(scx_bpf_now(), alive_until))
+	if (time_after(clock_ns(), alive_until))
 		scx_bpf_exit(0, "user space has given no sign of life for %d ms", ALIVE_MS);
 	else
 		bpf_timer_start(timer, ALIVE_CHECK_MS * (NSEC_PER_SEC / 1000), 0);
@@ -1044,7 +1053,7 @@ static s32 start_checking(void)
 	if (!t)
 		return -ENOENT;
 	/* Attaching and locking memory take their time. */
-	alive_until = scx_bpf_now() + (u64)ATTACH_MS * (NSEC_PER_SEC / 1000);
+	alive_until = clock_ns() + (u64)ATTACH_MS * (NSEC_PER_SEC / 1000);
 	bpf_timer_init(&t->timer, &alive_timers, CLOCK_MONOTONIC);
 	bpf_timer_set_callback(&t->timer, check_alive);
 	return bpf_timer_start(&t->timer, ALIVE_CHECK_MS * (NSEC_PER_SEC / 1000), 0);
@@ -1137,7 +1146,7 @@ static void measure_queue(struct queue *q, u64 dsq, u64 now)
 SEC("syscall")
 int infera_measure(void *ctx)
 {
-	u64 now = scx_bpf_now(), wanted = sched_wanted_at;
+	u64 now = clock_ns(), wanted = sched_wanted_at;
 	int i;
 
 	bpf_for(i, 0, TIER_SLOTS)
