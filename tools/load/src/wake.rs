@@ -72,7 +72,10 @@ fn probe(
                     missed += 1;
                     wanted = wanted.saturating_add(interval);
                 }
-                if let Some(tour) = tour.as_mut().filter(|_| latencies.count() % STAY == 0) {
+                if let Some(tour) = tour
+                    .as_mut()
+                    .filter(|_| latencies.count().is_multiple_of(STAY))
+                {
                     // What the move takes is no wake-up's lateness.
                     tour.go()?;
                     while wanted <= clock::monotonic() {

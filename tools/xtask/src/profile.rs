@@ -18,6 +18,8 @@ use std::time::Duration;
 const PLUGIN: &str = include_str!("../profile/count.c");
 /// QEMU's whose plugins have the interface that ours is written for.
 const QEMU: &str = "version 10.";
+/// Stands before the name of a BPF program.
+const BPF: &str = "bpf ";
 /// Between what a load prints and the guest's symbols.
 const SYMBOLS: &str = "SYMBOLS";
 
@@ -63,6 +65,14 @@ struct Profile {
 impl Profile {
     fn total(&self) -> f64 {
         self.functions.values().map(|(count, _)| count).sum()
+    }
+
+    fn of_bpf(&self) -> f64 {
+        let programs = self
+            .functions
+            .iter()
+            .filter(|(name, _)| name.starts_with(BPF));
+        programs.map(|(_, (count, _))| count).sum::<f64>() + 0.0
     }
 }
 
@@ -231,7 +241,7 @@ fn read(counts: &str, symbols: &Symbols) -> Result<Profile> {
             .strip_prefix("bpf_prog_")
             .and_then(|rest| rest.split_once('_'))
         {
-            Some((_, name)) if !name.is_empty() => format!("bpf {name}"),
+            Some((_, name)) if !name.is_empty() => format!("{BPF}{name}"),
             _ => name.to_owned(),
         };
         let function = functions.entry(name).or_default();
@@ -249,6 +259,10 @@ fn table(arms: &[Arm], profiles: &[Profile], top: usize) -> String {
     let _ = write!(text, "\n{:<40}", "all");
     for profile in profiles {
         let _ = write!(text, "{:>20}", format!("{:.0}", profile.total()));
+    }
+    let _ = write!(text, "\n{:<40}", "of these in BPF programs");
+    for profile in profiles {
+        let _ = write!(text, "{:>20}", format!("{:.0}", profile.of_bpf()));
     }
     let _ = write!(text, "\n{:<40}", "rounds");
     for profile in profiles {

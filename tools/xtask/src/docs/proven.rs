@@ -16,6 +16,7 @@ const PROVEN: &[(&str, &str)] = &[
     ("cargo xtask chart runbook", "by hand"),
     ("cargo xtask bench", "by hand, and unit tests"),
     ("cargo xtask peers", "by hand"),
+    ("cargo xtask profile", "by hand, and unit tests"),
     ("cargo xtask compare", "by hand"),
     ("cargo xtask demo", "by hand"),
     (
