@@ -225,7 +225,9 @@ fn draw(plot: &Plot) -> Result<String> {
     } else {
         0.0
     };
-    let across = low..(most(|point| point.0) * 1.05).max(low + 0.1);
+    // Room for the legend, which would hide the ends of lines.
+    let most_x = most(|point| point.0);
+    let across = low..(most_x + (most_x - low) * 0.5).max(low + 0.1);
     let (bottom, top) = (least(|point| point.1), most(|point| point.1).max(0.1) * 1.2);
     let mut svg = String::new();
     {
