@@ -3,7 +3,7 @@
 CG=/sys/fs/cgroup
 mkdir $CG/load $CG/hogs
 burst() { infera-load burst --cgroup $CG/load --duration-ms $MS --seed $SEED; }
-wake() { infera-load wake --cgroup $CG/load --duration-ms $MS; }
+wake() { infera-load wake --tour --cgroup $CG/load --duration-ms $MS; }
 units() { infera-load progress /tmp/progress | sed 's/.*"units"://; s/[^0-9].*//'; }
 both() {
 	before=$(units)

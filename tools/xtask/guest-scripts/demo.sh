@@ -9,7 +9,7 @@ sleep 2
 units() { infera-load progress /tmp/progress | sed 's/.*"units"://; s/[^0-9].*//'; }
 measure() {
 	before=$(units)
-	infera-load wake --cgroup $CG/service --duration-ms 6000 >/tmp/wake &
+	infera-load wake --tour --cgroup $CG/service --duration-ms 6000 >/tmp/wake &
 	probe=$!
 	infera-load memcached --cgroup $CG/service --connect 127.0.0.1:11211 --rate 400 --connections 4 --duration-ms 6000 >/tmp/mc
 	wait $probe
