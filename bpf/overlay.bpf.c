@@ -397,6 +397,8 @@ static s32 pick_victim(struct task_struct *p, s32 prev, u32 tier)
 
 	if (!(infera_preempts & TIER_BIT(tier)))
 		return NO_CPU;
+	if (tier >= TIER_NORMAL && time_delta(clock_ns(), lower_ran_at) >= LOWER_NS)
+		return NO_CPU;
 	/* Nothing is lower: no need to look at the others. */
 	c = lookup_cpu(prev);
 	if (c && c->tier == TIER_BACKGROUND && may_use(prev, tier) &&
@@ -677,7 +679,7 @@ void BPF_STRUCT_OPS(infera_enqueue, struct task_struct *p, u64 enq_flags)
 		return;
 	}
 	/* Or one that runs a lower tier, lest the decision wait for the end of a slice. */
-	if ((enq_flags & SCX_ENQ_WAKEUP) && time_delta(t->queued_at, lower_ran_at) < LOWER_NS) {
+	if (enq_flags & SCX_ENQ_WAKEUP) {
 		s32 victim = pick_victim(p, prev_cpu, tier);
 		struct cpu_ctx *c = lookup_cpu(victim);
 
@@ -719,19 +721,6 @@ static long take_decision(struct bpf_dynptr *dynptr, void *context)
 
 	/* A pinned task waits where it can run; so does one whose CPUs are all fenced. */
 	own = is_pinned(p) || served_as(p, tier) == NR_TIERS;
-	if (!own) {
-		cpu = pick_idle(p, cpu, tier);
-		/* A woken task need not wait for the slice of a lower tier; nor for this CPU, which is free. */
-		if (cpu < 0 && lead) {
-			if (c->free && may_use(this_cpu, tier) &&
-			    bpf_cpumask_test_cpu(this_cpu, p->cpus_ptr)) {
-				c->free = 0;
-			} else if (time_delta(clock_ns(), lower_ran_at) < LOWER_NS) {
-				cpu = pick_victim(p, scx_bpf_task_cpu(p), tier);
-				kick = SCX_KICK_PREEMPT;
-			}
-		}
-	}
 	if (own)
 		queue_own(p, cpu, tier, slice, d->flags);
 	else
@@ -744,6 +733,17 @@ static long take_decision(struct bpf_dynptr *dynptr, void *context)
 	}
 	__sync_fetch_and_add(&nr_user_dispatches, 1);
 	count_path(this_cpu, tier, PATH_USER);
+	if (!own)
+		cpu = pick_idle(p, cpu, tier);
+	/* A woken task need not wait for the slice of a lower tier; nor for this CPU, which is free. */
+	if (cpu < 0 && lead) {
+		if (c->free && may_use(this_cpu, tier) && bpf_cpumask_test_cpu(this_cpu, p->cpus_ptr)) {
+			c->free = 0;
+			goto out;
+		}
+		cpu = pick_victim(p, scx_bpf_task_cpu(p), tier);
+		kick = SCX_KICK_PREEMPT;
+	}
 	if (cpu >= 0)
 		scx_bpf_kick_cpu(cpu, kick);
 out:
