@@ -18,7 +18,6 @@ fn main() {
         .expect("building the overlay");
     // Where a system extension brings the libraries that a node may lack.
     println!("cargo:rustc-link-arg-bins=-Wl,-rpath,/usr/lib/infera");
-    for file in ["overlay.bpf.c", "overlay.h"] {
-        println!("cargo:rerun-if-changed=../../bpf/{file}");
-    }
+    // The overlay and everything that it includes.
+    println!("cargo:rerun-if-changed=../../bpf");
 }

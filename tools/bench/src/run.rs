@@ -91,6 +91,10 @@ impl RunArgs {
                 .collect::<Result<_>>()?,
         };
         let arms: Vec<Arm> = peers.into_iter().chain(policies).collect();
+        ensure!(
+            !arms.is_empty(),
+            "--against none --policy none leaves nobody"
+        );
         for arm in &arms {
             ensure!(arm.is_installed(), "{arm} is not installed");
         }

@@ -4,7 +4,7 @@ use crate::command::output;
 use crate::test::build_guest_programs;
 use crate::vm::{self, VmOptions, console_tail};
 use crate::{cache, peers};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use infera_bench::report::ReportArgs;
 use infera_bench::{Load, RECORD, Record, RunArgs, Scenario};
@@ -78,7 +78,11 @@ fn boot(args: &BenchArgs, seed: u64, records: &mut Vec<Record>) -> Result<()> {
         seed,
         turn_us: args.exact.then_some(args.turn_us),
         timeout: Duration::from_secs(args.hours * 3600),
-        programs: [peers::installed(&cache::dir("peers")?), compiler()?].concat(),
+        programs: [
+            peers::installed(&cache::dir("peers")?),
+            compiler(&args.runs)?,
+        ]
+        .concat(),
         files: database(&args.runs)?,
         script: script(&args.runs, seed)?,
         ..VmOptions::default()
@@ -104,22 +108,30 @@ fn boot(args: &BenchArgs, seed: u64, records: &mut Vec<Record>) -> Result<()> {
     Ok(())
 }
 
-/// What a compile job needs of the machine's compiler.
-fn compiler() -> Result<Vec<PathBuf>> {
+fn wants(runs: &RunArgs, load: Load) -> Result<bool> {
+    let scenarios = runs.scenarios()?;
+    Ok(scenarios
+        .iter()
+        .any(|scenario| scenario.work.iter().any(|work| work.load == load)))
+}
+
+/// What a compile job needs of the machine's compiler, where a scenario has one.
+fn compiler(runs: &RunArgs) -> Result<Vec<PathBuf>> {
+    if !wants(runs, Load::Compile)? {
+        return Ok(Vec::new());
+    }
     let told = output(Command::new("cc").arg("-print-prog-name=cc1"))?;
     let program = PathBuf::from(told.trim());
-    // A name alone: it is another compiler, which has no such part.
-    Ok(program
-        .is_absolute()
-        .then_some(program)
-        .into_iter()
-        .collect())
+    ensure!(
+        program.is_absolute(),
+        "the compile job wants GCC, and cc is another compiler: choose --scenario"
+    );
+    Ok(vec![program])
 }
 
 /// PostgreSQL, where a scenario wants it: the newest version that is installed.
 fn database(runs: &RunArgs) -> Result<Vec<PathBuf>> {
-    let wanted = |scenario: &Scenario| scenario.work.iter().any(|one| one.load == Load::Pgbench);
-    if !runs.scenarios()?.iter().any(wanted) {
+    if !wants(runs, Load::Pgbench)? {
         return Ok(Vec::new());
     }
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();

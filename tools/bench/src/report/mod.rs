@@ -101,8 +101,9 @@ fn marks(cell: &[&Record]) -> String {
         marks.push("cpu.max NOT ENFORCED".to_owned());
     }
     let decisions: u64 = cell.iter().map(|record| record.decisions).sum();
-    if decisions > 0 {
-        let seconds: f64 = cell.iter().map(|record| record.seconds).sum();
+    let seconds: f64 = cell.iter().map(|record| record.seconds).sum();
+    // Of a few, what the process does besides would be taken for their cost.
+    if decisions as f64 > 10.0 * seconds {
         let spent: f64 = cell.iter().map(|record| record.scheduler_cpu_s).sum();
         marks.push(format!(
             "{:.0} decisions/s, {:.1} us each",

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What is measured for user space, and what happens when it does not ask. */
+
+/*
+ * The dead man's switch: user space says every 50 ms that it is there, by running
+ * infera_measure. When it has not until then, the node goes back to the stock scheduler,
+ * whoever else may be stopped, too.
+ */
+static volatile u64 alive_until;
+
+struct alive_timer {
+	struct bpf_timer timer;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct alive_timer);
+} alive_timers SEC(".maps");
+
+/* By timer: when user space has stopped, every CPU may be idle and everything in its hands. */
+static int check_alive(void *map, int *key, struct bpf_timer *timer)
+{
+	if (time_after(clock_ns(), alive_until))
+		scx_bpf_exit(0, "user space has given no sign of life for %d ms", ALIVE_MS);
+	else
+		bpf_timer_start(timer, ALIVE_CHECK_MS * (NSEC_PER_SEC / 1000), 0);
+	return 0;
+}
+
+static s32 start_checking(void)
+{
+	u32 key = 0;
+	struct alive_timer *t = bpf_map_lookup_elem(&alive_timers, &key);
+
+	if (!t)
+		return -ENOENT;
+	/* Attaching and locking memory take their time. */
+	alive_until = clock_ns() + (u64)ATTACH_MS * (NSEC_PER_SEC / 1000);
+	bpf_timer_init(&t->timer, &alive_timers, CLOCK_MONOTONIC);
+	bpf_timer_set_callback(&t->timer, check_alive);
+	return bpf_timer_start(&t->timer, ALIVE_CHECK_MS * (NSEC_PER_SEC / 1000), 0);
+}
+
+/*
+ * Tasks looked at in this queue. Not on the stack, where 6.12's verifier would follow each value
+ * through the whole loop.
+ */
+static volatile u32 measured;
+
+/*
+ * How long the tasks of a queue have waited: its first ones, which are its oldest. One that the
+ * tables left without a CPU of this queue after it came goes to the queue of its own CPU.
+ */
+static void measure_queue(struct queue *q, u64 dsq, u64 now)
+{
+	struct task_struct *p;
+
+	measured = 0;
+	bpf_for_each(scx_dsq, p, dsq, 0) {
+		struct infera_task *t = lookup_task(p);
+		s32 cpu = scx_bpf_task_cpu(p);
+
+		fill(q, now);
+		if (t && dsq >= TIER_DSQ(0)) {
+			u32 served = served_as(p, t->tier);
+
+			if ((served == NR_TIERS ||
+			     (dsq == TIER_DSQ(TIER_CRITICAL) && served != TIER_CRITICAL))) {
+				scx_bpf_dsq_move_set_vtime(BPF_FOR_EACH_ITER,
+							   next_turn(cpu, t->tier));
+				if (scx_bpf_dsq_move_vtime(BPF_FOR_EACH_ITER, p, cpu_to_dsq(cpu), 0)) {
+					struct cpu_ctx *c = lookup_cpu(cpu);
+
+					if (c)
+						fill(&c->own, now);
+					scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
+					continue;
+				}
+			}
+		}
+
+		if (t && t->queued_at) {
+			u64 waited = time_delta(now, t->queued_at);
+			volatile u64 *longest = &infera_waited[t->tier & (TIER_SLOTS - 1)];
+
+			if (waited > *longest)
+				*longest = waited;
+		}
+		/* Decided work is a few tasks, of several tiers; in the others all are of one. */
+		if (++measured >= MEASURED)
+			break;
+	}
+}
+
+/*
+ * Called by user space, from a thread that does not wait for the loop: a sign of life, and
+ * fills infera_waited and infera_unseen. What is in the policy's hands is user space's own to measure.
+ */
+SEC("syscall")
+int infera_measure(void *ctx)
+{
+	u64 now = clock_ns(), wanted = sched_wanted_at;
+	int i;
+
+	bpf_for(i, 0, TIER_SLOTS)
+		infera_waited[i] = 0;
+	infera_unseen = wanted ? time_delta(now, wanted) : 0;
+	alive_until = now + (u64)ALIVE_MS * (NSEC_PER_SEC / 1000);
+	bpf_rcu_read_lock();
+	bpf_for(i, 0, TIER_NORMAL)
+		measure_queue(&tier_queues[i & (TIER_SLOTS - 1)], TIER_DSQ(i), now);
+	measure_queue(&run_queue, RUN_DSQ, now);
+	bpf_for(i, 0, nr_cpu_ids) {
+		struct cpu_ctx *c = lookup_cpu(i);
+
+		if (c)
+			measure_queue(&c->own, cpu_to_dsq(i), now);
+	}
+	bpf_rcu_read_unlock();
+	return 0;
+}
