@@ -25,6 +25,8 @@ pub fn main() -> Result<()> {
     eprintln!("==> booting a guest: 4 CPUs, memcached and a wake probe beside 16 batch threads");
     let options = VmOptions {
         exact: true,
+        // Else as long as a tick of the kernel, and nothing shorter could be seen.
+        turn_us: Some(50),
         timeout: Duration::from_secs(900),
         ..VmOptions::default()
     };
