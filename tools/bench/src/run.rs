@@ -28,8 +28,8 @@ const LATE: Duration = Duration::from_secs(60);
 /// What to run.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
-    /// A scenario, by its name or its file; all that come with it and whose programs are installed where
-    /// absent.
+    /// A scenario, by its name or its file, or the first words of several names: `neighbours` for
+    /// neighbours-critical to neighbours-background. All shipped ones whose programs are installed where absent.
     #[arg(long = "scenario", value_name = "NAME|FILE")]
     pub scenarios: Vec<String>,
     /// Whom to compare with: `--list` tells. eevdf, eevdf-idle and, where it is installed, scx_layered
@@ -53,13 +53,13 @@ pub struct RunArgs {
 impl RunArgs {
     /// The scenarios that are meant.
     pub fn scenarios(&self) -> Result<Vec<Scenario>> {
-        let named = self.scenarios.iter().map(|name| Scenario::find(name));
+        let named = self.scenarios.iter().map(|name| Scenario::select(name));
         let mut scenarios: Vec<Scenario> = match self.scenarios.is_empty() {
             true => shipped()
                 .into_iter()
                 .filter(Scenario::is_possible)
                 .collect(),
-            false => named.collect::<Result<_>>()?,
+            false => named.collect::<Result<Vec<_>>>()?.concat(),
         };
         for scenario in &mut scenarios {
             scenario.window_ms = self.window_ms.unwrap_or(scenario.window_ms);
@@ -106,11 +106,11 @@ impl RunArgs {
     pub fn list() -> String {
         let mut text = String::from("scenarios\n");
         for scenario in shipped() {
-            text += &format!("  {:<20}{}\n", scenario.name, scenario.what);
+            text += &format!("  {:<24}{}\n", scenario.name, scenario.what);
         }
         text += "peers\n";
         for (name, what) in PEERS {
-            text += &format!("  {name:<20}{what}\n");
+            text += &format!("  {name:<24}{what}\n");
         }
         text += "policies\n";
         for name in infera_policy::names() {

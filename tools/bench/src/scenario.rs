@@ -86,11 +86,20 @@ fn window() -> u64 {
 }
 
 /// Those that come with it, in the order of a report.
-pub const SHIPPED: [&str; 13] = [
+pub const SHIPPED: [&str; 22] = [
     include_str!("../scenarios/lone-sleeper.toml"),
     include_str!("../scenarios/burst.toml"),
     include_str!("../scenarios/five-tiers.toml"),
     include_str!("../scenarios/high-beside-normal.toml"),
+    include_str!("../scenarios/untouched.toml"),
+    include_str!("../scenarios/untouched-burst.toml"),
+    include_str!("../scenarios/untouched-memcached.toml"),
+    include_str!("../scenarios/untouched-chain.toml"),
+    include_str!("../scenarios/neighbours-critical.toml"),
+    include_str!("../scenarios/neighbours-high.toml"),
+    include_str!("../scenarios/neighbours-normal.toml"),
+    include_str!("../scenarios/neighbours-low.toml"),
+    include_str!("../scenarios/neighbours-background.toml"),
     include_str!("../scenarios/chain.toml"),
     include_str!("../scenarios/memcached.toml"),
     include_str!("../scenarios/postgres.toml"),
@@ -151,6 +160,24 @@ impl Scenario {
         !database || Path::new("/usr/lib/postgresql").is_dir()
     }
 
+    /// The scenarios that `name` selects: what [`Scenario::find`] finds, or else every shipped scenario whose
+    /// name starts with `name` and a dash. So `neighbours` selects one scenario for each tier, and `untouched`,
+    /// which is a scenario itself, only that one.
+    pub fn select(name: &str) -> Result<Vec<Scenario>> {
+        let prefix = format!("{name}-");
+        let found = Scenario::find(name);
+        if found.is_err() && !Path::new(name).exists() {
+            let shipped = shipped().into_iter();
+            let family: Vec<Scenario> = shipped
+                .filter(|one| one.name.starts_with(&prefix))
+                .collect();
+            if !family.is_empty() {
+                return Ok(family);
+            }
+        }
+        Ok(vec![found?])
+    }
+
     /// The one called `name`, or the file of that path.
     pub fn find(name: &str) -> Result<Scenario> {
         if let Some(scenario) = shipped().into_iter().find(|one| one.name == name) {
@@ -178,6 +205,39 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), SHIPPED.len());
+    }
+
+    #[test]
+    fn a_prefix_selects_every_scenario_of_its_family() {
+        let names = |name: &str| -> Vec<String> {
+            let selected = Scenario::select(name).unwrap().into_iter();
+            selected.map(|one| one.name).collect()
+        };
+        let tiers = ["critical", "high", "normal", "low", "background"];
+        assert_eq!(
+            names("neighbours"),
+            tiers.map(|tier| format!("neighbours-{tier}"))
+        );
+        assert_eq!(names("untouched"), ["untouched"]);
+        assert_eq!(names("neighbours-low"), ["neighbours-low"]);
+        assert!(Scenario::select("neighbour").is_err());
+    }
+
+    #[test]
+    fn neighbours_and_untouched_scenarios_have_one_tier_each() {
+        for scenario in shipped() {
+            let family = scenario
+                .name
+                .split_once('-')
+                .map_or("", |(family, _)| family);
+            let tier = match (family, &*scenario.name) {
+                ("neighbours", name) => name.trim_start_matches("neighbours-").parse().unwrap(),
+                ("untouched", _) | (_, "untouched") => Tier::Normal,
+                _ => continue,
+            };
+            let tiers = scenario.work.iter().map(|work| work.tier);
+            assert_eq!(tiers.collect::<Vec<_>>(), [tier, tier], "{}", scenario.name);
+        }
     }
 
     #[test]

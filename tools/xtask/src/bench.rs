@@ -170,7 +170,7 @@ fn script(runs: &RunArgs, seed: u64) -> Result<String> {
     let mut line = format!("exec infera bench --raw --seeds 1 --first-seed {seed}");
     for (at, name) in runs.scenarios.iter().enumerate() {
         // Said here where it is wrong, before a boot.
-        Scenario::find(name)?;
+        Scenario::select(name)?;
         match fs::read_to_string(name) {
             Ok(text) => {
                 let _ = write!(
