@@ -2,9 +2,8 @@
 /* What is measured for user space, and what happens when it does not ask. */
 
 /*
- * The dead man's switch: user space says every 50 ms that it is there, by running
- * infera_measure. When it has not until then, the node goes back to the stock scheduler,
- * whoever else may be stopped, too.
+ * The dead man's switch: user space runs infera_measure() every 50 ms. When it has not until this time,
+ * the node goes back to the stock scheduler, even if every process of infera is stopped.
  */
 static volatile u64 alive_until;
 
@@ -50,8 +49,8 @@ static s32 start_checking(void)
 static volatile u32 measured;
 
 /*
- * How long the tasks of a queue have waited: its first ones, which are its oldest. One that the
- * tables left without a CPU of this queue after it came goes to the queue of its own CPU.
+ * How long the tasks of a queue have waited: its first ones. One that the tables left without a CPU of
+ * this queue after it was queued goes to the queue of its own CPU.
  */
 static void measure_queue(struct queue *q, u64 dsq, u64 now)
 {
@@ -66,7 +65,7 @@ static void measure_queue(struct queue *q, u64 dsq, u64 now)
 		if (t && dsq >= TIER_DSQ(0)) {
 			u32 served = served_as(p, t->tier);
 
-			if ((served == NR_TIERS ||
+			if ((served == NO_TIER ||
 			     (dsq == TIER_DSQ(TIER_CRITICAL) && served != TIER_CRITICAL))) {
 				scx_bpf_dsq_move_set_vtime(BPF_FOR_EACH_ITER,
 							   next_turn(cpu, t->tier));
@@ -74,7 +73,7 @@ static void measure_queue(struct queue *q, u64 dsq, u64 now)
 					struct cpu_ctx *c = lookup_cpu(cpu);
 
 					if (c)
-						fill(&c->own, now);
+						fill(&c->pinned, now);
 					scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
 					continue;
 				}
@@ -83,12 +82,11 @@ static void measure_queue(struct queue *q, u64 dsq, u64 now)
 
 		if (t && t->queued_at) {
 			u64 waited = time_delta(now, t->queued_at);
-			volatile u64 *longest = &infera_waited[t->tier & (TIER_SLOTS - 1)];
+			volatile u64 *longest = &infera_waited[slot(t->tier)];
 
 			if (waited > *longest)
 				*longest = waited;
 		}
-		/* Decided work is a few tasks, of several tiers; in the others all are of one. */
 		if (++measured >= MEASURED)
 			break;
 	}
@@ -109,14 +107,13 @@ int infera_measure(void *ctx)
 	infera_unseen = wanted ? time_delta(now, wanted) : 0;
 	alive_until = now + (u64)ALIVE_MS * (NSEC_PER_SEC / 1000);
 	bpf_rcu_read_lock();
-	bpf_for(i, 0, TIER_NORMAL)
-		measure_queue(&tier_queues[i & (TIER_SLOTS - 1)], TIER_DSQ(i), now);
-	measure_queue(&run_queue, RUN_DSQ, now);
+	bpf_for(i, 0, NR_TIERS)
+		measure_queue(&tier_queues[slot(i)], TIER_DSQ(i), now);
 	bpf_for(i, 0, nr_cpu_ids) {
 		struct cpu_ctx *c = lookup_cpu(i);
 
 		if (c)
-			measure_queue(&c->own, cpu_to_dsq(i), now);
+			measure_queue(&c->pinned, cpu_to_dsq(i), now);
 	}
 	bpf_rcu_read_unlock();
 	return 0;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Sizes that the overlay and user space share; bpf/src/lib.rs mirrors them and the
- * scheduler asserts at build time that both agree.
+ * Sizes and enums that the overlay shares with user space. bpf/src/lib.rs mirrors them, and a test
+ * there compares every entry of this file with its mirror.
  */
 #ifndef INFERA_OVERLAY_H
 #define INFERA_OVERLAY_H
 
-/* Ranks, best first. Must match infera_policy::Tier. */
+/* Ranks, best first: the discriminants of infera_policy::Tier. */
 enum infera_tier {
 	TIER_SYSTEM,
 	TIER_CRITICAL,
@@ -17,26 +17,32 @@ enum infera_tier {
 	NR_TIERS,
 };
 
-enum {
+enum infera_size {
 	TIER_SLOTS	= 8,	/* per-tier tables: a power of two, so that a mask bounds the index */
 	LAT_BUCKETS	= 32,	/* wakeup latency: bucket b counts [2^b, 2^(b+1)) ns */
 	MAX_CGROUPS	= 16384,/* cgroups with a tier of their own; their subtrees cost nothing */
 	ALIVE_MS	= 2000,	/* user space's longest silence */
-	ALIVE_CHECK_MS	= 250,	/* how often that is looked at */
+	ALIVE_CHECK_MS	= 250,	/* how often that is checked */
 	ATTACH_MS	= 20000,/* the same from loading until its first sign of life */
-	MEASURED	= 16,	/* tasks looked at in each queue to tell the longest wait */
+	MEASURED	= 32,	/* tasks looked at in each queue to find the longest wait */
 	MAX_DEPTH	= 32,	/* cgroup levels walked when a task is seen in a new cgroup */
 };
 
-/* How a task got to its CPU: the index of a counter. */
+/* How a task got to its CPU: the index of a counter, the discriminants of infera_bpf::Path. */
 enum infera_path {
 	PATH_IDLE,		/* an idle CPU, straight from the wakeup */
 	PATH_PREEMPT,		/* a CPU taken from a lower tier */
-	PATH_QUEUE,		/* its tier's queue in the kernel */
+	PATH_QUEUE,		/* a queue in the kernel, by virtual time */
 	PATH_USER,		/* ordered by the policy in user space */
 	PATH_FULL,		/* arrival order, because the ring to user space was full */
+	PATH_PEER,		/* a CPU taken from a peer that is ahead in virtual time */
 	NR_PATHS,
 	PATH_SLOTS	= 8,
+};
+
+/* Flags of a message to user space, in its field stop_ts. */
+enum infera_message {
+	MSG_PICKED	= 1,	/* the policy decided on the task since it last had it */
 };
 
 #endif

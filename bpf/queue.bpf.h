@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The queues: who is sent to one, and whether it is worth a look. */
+/* The queues: one a tier in order of virtual time, and one a CPU for tasks that can run nowhere else. */
 
-/* The longest time from deciding on a queue to being in it; infera_measure finds who took longer. */
-#define SETTLE_NS	(5 * 1000000ULL)
+/* The longest time from recording an insert to its effect; infera_measure() finds what took longer. */
+#define SETTLE_NS	(20 * 1000000ULL)
 
 static void fill(struct queue *q, u64 now)
 {
@@ -27,14 +27,70 @@ static s32 waiting(struct queue *q, u64 dsq, u64 now)
 	return nr;
 }
 
-/* Gives this CPU the first of @q that may run on it. */
-static bool take_first(struct queue *q, u64 dsq, u64 now)
+GLOBAL s32 tier_waiting(u32 tier, u64 now)
 {
-	return waiting(q, dsq, now) && scx_bpf_dsq_move_to_local(dsq, 0);
+	return waiting(&tier_queues[slot(tier)], TIER_DSQ(tier), now);
+}
+
+GLOBAL s32 user_tier_waiting(u64 now)
+{
+	return tier_waiting(TIER_NORMAL, now) || tier_waiting(TIER_LOW, now) ||
+	       tier_waiting(TIER_BACKGROUND, now);
 }
 
 /*
- * A place in @cpu's own queue. Its tiers take turns: where protected tiers leave the queue a
+ * Among the user tiers the first task that has been due longest goes first. A decision is due when it
+ * is made, a woken task this much earlier, so that no decision is passed for longer than that.
+ */
+#define WOKEN_LEAD_NS	(4 * 1000000ULL)
+
+static u64 woken_lead(u32 tier)
+{
+	return is_user_tier(tier) ? (NR_TIERS - tier) * WOKEN_LEAD_NS : 0;
+}
+
+/* The first task of a queue. */
+struct head {
+	u64 key;
+	u64 due;
+	u64 queued_at;
+	u32 woken;
+	u32 found;
+};
+
+GLOBAL s32 peek(u64 dsq, struct head *head)
+{
+	struct task_struct *p;
+
+	if (!head)
+		return 0;
+	head->found = 0;
+	bpf_for_each(scx_dsq, p, dsq, 0) {
+		struct infera_task *t = lookup_task(p);
+
+		head->key = p->scx.dsq_vtime;
+		head->due = t ? t->due : 0;
+		head->queued_at = t ? t->queued_at : 0;
+		head->woken = t ? t->flags & TASK_WOKEN : 0;
+		head->found = 1;
+		break;
+	}
+	return head->found;
+}
+
+/*
+ * Queues @p for the CPUs that serve @tier: by virtual time, or in order of time where the policy
+ * publishes none.
+ */
+static __always_inline void queue_tier(struct task_struct *p, struct infera_task *t, u32 tier, u64 slice,
+		       u64 enq_flags, u64 now)
+{
+	fill(&tier_queues[slot(tier)], now);
+	scx_bpf_dsq_insert_vtime(p, TIER_DSQ(tier), slice, by_vtime(tier) ? t->vtime : t->due, enq_flags);
+}
+
+/*
+ * A place in @cpu's pinned queue, which tiers take by turns: where protected tiers leave the queue a
  * turn now and then, a crowd of one tier must not keep the others away for good.
  */
 static u64 next_turn(s32 cpu, u32 tier)
@@ -44,43 +100,26 @@ static u64 next_turn(s32 cpu, u32 tier)
 
 	if (!c)
 		return 0;
-	last = &c->turns[tier & (TIER_SLOTS - 1)];
-	*last = (*last > c->turn ? *last : c->turn) + 1;
+	last = &c->pinned_turns[slot(tier)];
+	*last = (*last > c->pinned_turn ? *last : c->pinned_turn) + 1;
 	return *last;
 }
 
 /* Queues @p for @cpu alone. */
-static void queue_own(struct task_struct *p, s32 cpu, u32 tier, u64 slice, u64 enq_flags)
+static __always_inline void queue_pinned(struct task_struct *p, s32 cpu, u32 tier, u64 slice, u64 enq_flags, u64 now)
 {
 	struct cpu_ctx *c = lookup_cpu(cpu);
 
 	if (c)
-		fill(&c->own, clock_ns());
+		fill(&c->pinned, now);
 	scx_bpf_dsq_insert_vtime(p, cpu_to_dsq(cpu), slice, next_turn(cpu, tier), enq_flags);
 }
 
-/* In the run queue, what was woken goes before what a better tier interrupted, and that before the rest. */
-#define WOKEN_LEAD_NS	(8 * 1000000ULL)
-#define REST_LEAD_NS	(4 * 1000000ULL)
-
-/*
- * Queues @p, whose turn it is, for whichever CPU is free first. It goes before those that came less
- * than @lead after it would have, and after all that have waited longer.
- */
-static void queue_decided(struct task_struct *p, u64 slice, u64 enq_flags, u64 now, u64 lead)
+/* @t is in no queue as a decided task any more. */
+static void leave_decided(struct infera_task *t)
 {
-	fill(&run_queue, now);
-	scx_bpf_dsq_insert_vtime(p, RUN_DSQ, slice, now - lead, enq_flags);
-}
-
-/* Queues @p for the CPUs that serve @tier. */
-static void queue_tier(struct task_struct *p, u32 tier, u64 slice, u64 enq_flags, u64 now)
-{
-	fill(&tier_queues[tier & (TIER_SLOTS - 1)], now);
-	scx_bpf_dsq_insert(p, TIER_DSQ(tier), slice, enq_flags);
-}
-
-static bool take_tier(u32 tier, u64 now)
-{
-	return take_first(&tier_queues[tier & (TIER_SLOTS - 1)], TIER_DSQ(tier), now);
+	if (!(t->flags & TASK_DECIDED))
+		return;
+	t->flags &= ~TASK_DECIDED;
+	__sync_fetch_and_sub(&infera_run_depth, 1);
 }

@@ -1,55 +1,90 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What the overlay knows of CPUs and tasks. */
+/*
+ * What the overlay keeps about queues, CPUs and tasks.
+ *
+ * Functions of more than five arguments are __always_inline: BPF has no arguments on the stack. Those
+ * with loops and many branches are GLOBAL: the verifier checks such a function once, by itself, and a
+ * static one along every path that leads to it.
+ */
+#define GLOBAL	__noinline
 
 /*
- * Whether a queue may hold something. To ask the kernel is to search for the queue, some hundred
- * instructions, and most queues are empty most of the time. So who fills one says when, and who
- * finds it empty does, too; a task is in its queue a moment after it was said to be.
+ * When a queue was last inserted into, and when it was last seen empty. A CPU skips the kernel's
+ * look-up, some 170 instructions, unless `filled` plus SETTLE_NS is newer than `emptied`: an
+ * insert takes effect after the callback that recorded it.
  */
 struct queue {
 	u64 filled;
 	u64 emptied;
-};
-static struct queue tier_queues[TIER_SLOTS], run_queue;
+} __attribute__((aligned(64)));
 
-/* What a CPU does now. */
+static struct queue tier_queues[TIER_SLOTS];
+
+/* A CPU. Written by the CPU itself; `tier`, `claimed` and `vt` also by wakers that claim it. */
 struct cpu_ctx {
-	struct queue own;	/* of tasks that can run nowhere else: cpu_to_dsq() */
-	u32 tier;	/* tier that runs or was promised the CPU; TIER_SYSTEM when it is no victim */
-	u32 guaranteed;	/* the next task runs on a wait bound: it is not preempted */
-	u32 own_ran;	/* the last user turn was of its own queue */
-	u32 free;	/* nobody goes on here when it asks for work */
-	u32 summoned;	/* taken from a lower tier, for the scheduler to decide on somebody better */
-	u32 asked;	/* the scheduler has had its part of the run queue's guaranteed turn */
-	u64 user_at;	/* the run queue last had a turn here, or had nothing waiting */
-	u64 own_at;	/* the same for its own queue, of tasks that can run nowhere else */
-	u64 turn;	/* its own queue: the last turn taken */
-	u64 turns[TIER_SLOTS];	/* and the last one given out to each tier */
-	u64 high_at;	/* the same for High */
-};
+	struct queue pinned;	/* tasks that can run nowhere else: cpu_to_dsq() */
+	u32 tier;	/* rank that wakers compare with; TIER_SYSTEM: this CPU is no victim */
+	u32 claimed;	/* 1 + rank of a task that was sent here and has not started; 0: none */
+	u32 shown;	/* 1 + tier whose running_on bit is set for this CPU; 0: none */
+	u32 guaranteed;	/* the task that starts next has a guaranteed turn */
+	u32 in_turn;	/* the running task has one: 1 + the tier whose bound it is */
+	u32 cut;	/* the running task was put off before its slice ended */
+	u32 favoured;	/* 1 + tier to serve next; 0: none */
+	u32 pinned_ran;	/* the last turn of the user tiers was of the pinned queue */
+	u32 pending;	/* the scheduler process has work, as of this dispatch */
+	u32 asked;	/* the scheduler has had its part of the user tiers' guaranteed turn */
+	u32 weight;	/* of the running task */
+	u64 vt;		/* virtual time of the running task at vt_at */
+	u64 vt_at;
+	s64 credit;	/* ns that credited wakeups may still run here, as of credit_at */
+	u64 credit_at;
+	u64 since[TIER_SLOTS];	/* each tier last had a turn here, or had nothing waiting */
+	u64 pinned_at;		/* the same for the pinned queue */
+	u64 pinned_turn;	/* pinned queue: the last turn taken */
+	u64 pinned_turns[TIER_SLOTS];	/* and the last one given out to each tier */
+} __attribute__((aligned(64)));
+
 static struct cpu_ctx cpu_ctxs[MAX_CPUS];
 
-/*
- * When a task of Low or Background last began to run: on most nodes there is none, and then no CPU
- * has to be looked for that runs one.
- */
-static volatile u64 lower_ran_at;
+/* CPUs by the tier they last ran, a bit each: where to look for a victim. `tier` above decides. */
+#define CPU_WORDS	(MAX_CPUS / 64)
+static volatile u64 running_on[TIER_SLOTS][CPU_WORDS];
 
 /* Since when the scheduler process has had work it has not seen; 0: none. */
-static volatile u64 sched_wanted_at;
+static volatile u64 sched_wanted_at __attribute__((aligned(64)));
 
-/* What the overlay knows of a task. */
+/*
+ * The CPU that found no work last, and when. Its idle bit is set a moment later: a task that is queued
+ * in between finds no idle CPU, and this one does not find the task. So for IDLE_RACE_NS what is
+ * queued has that CPU look again. (ops.update_idle() would do it, but needs a flag that the crate's
+ * loader overwrites, and on 6.12 it comes before the bit is set, too.)
+ */
+#define IDLE_RACE_NS	(50 * 1000ULL)
+static volatile u64 went_idle_at __attribute__((aligned(64)));
+static volatile s32 went_idle;
+
+enum task_flag {
+	TASK_WOKEN	= 1,	/* waits or runs since a wakeup, within its wake slice */
+	TASK_DECIDED	= 2,	/* counted in infera_run_depth */
+	TASK_PICKED	= 4,	/* the policy decided on it since it last had it */
+	TASK_CREDITED	= 8,	/* runs on a CPU that it took from a peer */
+};
+
+/* A task. Written by the callbacks for it, which the kernel does not run at the same time. */
 struct infera_task {
 	u64 cgid;	/* cgroup that tier was found for */
 	u32 gen;	/* and the table generation */
 	u32 tier;	/* as of its last wakeup, or of the end of its last slice */
+	u32 flags;	/* enum task_flag */
+	u32 enq_cnt;	/* counts enqueues: tells a stale decision from a fresh one */
 	u64 woke_at;	/* wakeup that has not run yet, 0: none */
 	u64 queued_at;	/* since when it has waited in a queue here or in user space */
-	u64 run_at;
-	u64 ran;	/* CPU time that user space has not been told of */
-	u64 vtime;	/* what the policy keeps with the task: of its last decision, for its next one */
+	u64 due;	/* its place in time among the user tiers' first tasks */
+	u64 run_at;	/* charged up to here */
+	u64 ran;	/* CPU time that the policy has not been sent */
+	u64 vtime;	/* virtual time within its tier, 0: none yet */
 	u64 until;	/* end of the slice that it runs on */
-	u64 rest;	/* what was left of its slice when a better tier took the CPU, 0: nothing */
+	u64 rest;	/* what was left of its slice when it was preempted, 0: nothing */
 };
 
 struct {
@@ -79,15 +114,25 @@ static struct cpu_ctx *lookup_cpu(s32 cpu)
 	return ARRAY_ELEM_PTR(cpu_ctxs, cpu, MAX_CPUS);
 }
 
+/* The index of @tier in tables. The barrier: clang leaves the mask out where it knows a range that the verifier does not. */
+static u32 slot(u32 tier)
+{
+	barrier_var(tier);
+	return tier & (TIER_SLOTS - 1);
+}
+
+static bool is_user_tier(u32 tier)
+{
+	return tier >= TIER_NORMAL;
+}
+
 static void count_path(s32 cpu, u32 tier, u32 path)
 {
 	if (cpu >= 0 && cpu < MAX_CPUS)
-		infera_paths[cpu][tier & (TIER_SLOTS - 1)][path & (PATH_SLOTS - 1)]++;
+		infera_paths[cpu][slot(tier)][path & (PATH_SLOTS - 1)]++;
 }
 
 static u64 slice_of(u32 tier)
 {
-	u64 slice = infera_slice_ns[tier & (TIER_SLOTS - 1)];
-
-	return slice ?: slice_ns;
+	return infera_slice_ns[slot(tier)] ?: slice_ns;
 }

@@ -1,25 +1,46 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What user space and the overlay share beyond sizes: tables to execute, figures to read. */
+/*
+ * What user space and the overlay share beyond sizes: tables to execute, figures to read.
+ *
+ * User space writes the tables through the mmapped .bss. Each entry is one word and valid by
+ * itself, so a change needs no lock and no detach. infera_init() fills in the defaults that hold
+ * from attach until user space's first write.
+ */
 
-/* Queue ids above the crate's: one for each tier served here, one for decided work. */
-#define TIER_DSQ(tier)	((u64)(MAX_CPUS + 16 + (tier)))
-#define RUN_DSQ		((u64)(MAX_CPUS + 32))
+/* Queue ids above the crate's. */
+#define TIER_DSQ(tier)	((u64)(MAX_CPUS + 16 + (tier)))	/* one a tier, ordered by virtual time */
+#define HELPER_DSQ	((u64)(MAX_CPUS + 32))		/* the scheduler's own helper threads */
 #define NO_CPU		(-1)
+#define NO_TIER		NR_TIERS
 #define TIER_BIT(tier)	(1U << (tier))
 
-/*
- * Tables written by user space through the mmapped .bss, read here. Each entry is one word
- * and valid on its own, so a change needs no lock and no detach.
- */
+/* Written by user space when a configuration or a plan comes into force; read at every placement. */
 volatile u8 infera_cpu_home[MAX_CPUS];		/* tiers (TIER_BIT) that may always run on a CPU */
 volatile u8 infera_cpu_loan[MAX_CPUS];		/* tiers that may borrow it while its own are away */
-volatile u32 infera_fenced;			/* any home mask that excludes a tier? */
-volatile u32 infera_preempts;	/* tiers that preempt lower ones on wakeup: user tiers once decided on */
-volatile u64 infera_slice_ns[TIER_SLOTS];	/* slices of tasks that do not pass user space */
-volatile u64 infera_user_bound_ns;		/* user tiers go first once kept from a CPU this long */
-volatile u64 infera_high_bound_ns;		/* High goes before Critical after this long */
-volatile u64 infera_sched_bound_ns;		/* the scheduler goes before everything after this long */
+volatile u16 infera_sibling[MAX_CPUS];		/* the next CPU of the same core, in a ring */
+volatile u32 infera_fenced;			/* whether any home mask excludes a tier */
+volatile u32 infera_preempts;			/* tiers that take a lower tier's CPU on wakeup */
 volatile u32 infera_default_tier;		/* tier of a task whose cgroups no rule names */
+volatile u64 infera_slice_ns[TIER_SLOTS];	/* slices of tasks that do not pass user space */
+volatile u32 infera_drain_batch;		/* decisions executed at one dispatch, which holds its runqueue's lock */
+volatile u64 infera_sched_bound_ns;		/* the scheduler goes before all tiers after this long */
+/*
+ * How long the tasks of a tier wait at most for a CPU that others keep busy; NORMAL's entry holds
+ * for the user tiers together. Then one of them has a guaranteed turn, of infera_turn_ns at most.
+ */
+volatile u64 infera_bound_ns[TIER_SLOTS];
+volatile u64 infera_turn_ns;
+
+/* What the policy publishes about wakeups, one entry a tier. */
+volatile u64 infera_wake_gran_ns[TIER_SLOTS];	/* lead in virtual time that a peer loses its CPU for */
+volatile u64 infera_wake_slice_ns[TIER_SLOTS];	/* how long a woken task runs before it is weighed again */
+volatile u64 infera_wake_credit_ns[TIER_SLOTS];	/* how far sleeping leaves a task behind its tier */
+volatile u64 infera_wake_wait_ns[TIER_SLOTS];	/* a woken task that waited this long goes before better user tiers; 0: never */
+
+/* infera_wake_gran_ns: no task of this tier is placed by virtual time; the policy orders it. */
+#define NEVER	(~0ULL)
+
+/* Written by user space as it goes. */
 volatile u32 infera_table_gen;			/* counted up after a change of infera_cgroups */
 volatile u32 infera_sched_idle;			/* the loop yields because it has nothing left to do */
 
@@ -37,8 +58,19 @@ struct {
 /* Figures written here, read by user space. One writer each: the CPU of the first index. */
 volatile u64 infera_latency[MAX_CPUS][TIER_SLOTS][LAT_BUCKETS];	/* wakeups by latency */
 volatile u64 infera_cpu_time[MAX_CPUS][TIER_SLOTS];		/* ns on CPU */
+/* Of that, what tasks had used when they went to sleep, which does not pass the policy. */
+struct infera_sleepers {
+	u64 woken_ns;	/* by tasks that only wakeups had given a CPU */
+	u64 picked_ns;	/* by tasks that the policy had decided on, and charged for in advance */
+	u64 picked;	/* how many those were */
+};
+volatile struct infera_sleepers infera_slept[MAX_CPUS][TIER_SLOTS];
 volatile u64 infera_paths[MAX_CPUS][TIER_SLOTS][PATH_SLOTS];	/* enum infera_path */
 volatile u64 infera_guaranteed[MAX_CPUS];			/* turns given by a wait bound */
-volatile u64 infera_run_depth;	/* decided tasks that no CPU has taken yet */
-volatile u64 infera_waited[TIER_SLOTS];	/* ns that each tier's first in line has waited, when measured */
-volatile u64 infera_unseen;	/* ns that the scheduler process has had work it has not seen, when measured */
+
+/* Written by whichever CPU it concerns, atomically. */
+volatile u64 infera_run_depth __attribute__((aligned(64)));	/* decided tasks that no CPU has taken yet */
+
+/* Written by infera_measure(). */
+volatile u64 infera_waited[TIER_SLOTS];	/* ns that the longest wait in each tier's queues has lasted */
+volatile u64 infera_unseen;	/* ns that the scheduler process has had work it has not seen */

@@ -21,22 +21,32 @@ pub enum Path {
     Idle = 0,
     /// A CPU taken from a lower tier.
     Preempt = 1,
-    /// Its tier's queue in the kernel.
+    /// A queue in the kernel, by virtual time.
     Queue = 2,
     /// Ordered by the policy.
     User = 3,
     /// Arrival order, because the ring to user space was full.
     Full = 4,
+    /// A CPU taken from a peer of its tier that is ahead in virtual time.
+    Peer = 5,
 }
+
+/// Of a message's `stop_ts`: the policy decided on the task since it last had it (`MSG_PICKED`).
+pub const MSG_PICKED: u64 = 1;
+
+/// In `infera_wake_gran_ns`: wakeups of the tier take no CPU from peers, and wait for the policy
+/// (`NEVER`).
+pub const NEVER: u64 = u64::MAX;
 
 impl Path {
     /// Every path.
-    pub const ALL: [Path; 5] = [
+    pub const ALL: [Path; 6] = [
         Path::Idle,
         Path::Preempt,
         Path::Queue,
         Path::User,
         Path::Full,
+        Path::Peer,
     ];
 
     /// The metric label.
@@ -48,6 +58,7 @@ impl Path {
             Path::Queue => "queue",
             Path::User => "user",
             Path::Full => "full",
+            Path::Peer => "peer",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A policy whose faults do not reach the scheduler.
 
 use crate::{
-    Decision, Fault, FaultKind, Message, Nanos, Policy, TaskView, Tier, TierTable,
+    Decision, Fault, FaultKind, Message, Nanos, Policy, Slept, TaskView, Tier, TierTable, WakeRule,
     arrivals::Arrivals, ledger,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -58,6 +58,7 @@ pub struct Contained {
     fault: Option<Fault>,
     waiting: Arrivals,
     tiers: TierTable,
+    published: [Option<WakeRule>; Tier::COUNT],
     clamped: u64,
 }
 
@@ -65,14 +66,17 @@ impl Contained {
     /// `policy`, called `name`, which holds no task and was built with `tiers`.
     #[must_use]
     pub fn new(policy: Box<dyn Policy>, name: &'static str, tiers: &TierTable) -> Self {
-        Contained {
+        let mut contained = Contained {
             name,
             policy: Some(policy),
             fault: None,
             waiting: Arrivals::new(),
             tiers: *tiers,
+            published: [None; Tier::COUNT],
             clamped: 0,
-        }
+        };
+        contained.publish();
+        contained
     }
 
     /// The name of the policy that is in charge, or was last.
@@ -137,6 +141,17 @@ impl Contained {
             self.offer(slot, now);
         }
         before
+    }
+
+    /// Takes over what the policy says about wakeups. What a deposed one said last stays: the order by
+    /// virtual time does not need it.
+    fn publish(&mut self) {
+        for tier in Tier::ALL {
+            let rule = self.call("wakeups", |policy| policy.wakeups(tier));
+            if let Some(rule) = rule {
+                self.published[tier.index()] = rule.map(WakeRule::bounded);
+            }
+        }
     }
 
     /// The only way into the policy: `None` if it is not in charge, or panics.
@@ -212,6 +227,7 @@ impl Policy for Contained {
     fn configure(&mut self, tiers: &TierTable) {
         self.tiers = *tiers;
         self.call("configure", |policy| policy.configure(tiers));
+        self.publish();
     }
 
     fn enqueue(&mut self, task: TaskView, now: Nanos) -> bool {
@@ -227,6 +243,14 @@ impl Policy for Contained {
             return None;
         }
         self.ask(now).or_else(|| self.in_order())
+    }
+
+    fn wakeups(&self, tier: Tier) -> Option<WakeRule> {
+        self.published[tier.index()]
+    }
+
+    fn slept(&mut self, tier: Tier, slept: Slept) {
+        self.call("slept", |policy| policy.slept(tier, slept));
     }
 
     fn len(&self) -> usize {
@@ -344,6 +368,8 @@ mod tests {
                         weight: 10_000,
                         ran: Nanos(u64::MAX),
                         vtime: 99,
+                        clock: 0,
+                        picked: true,
                         cpu: -1,
                         cpus_allowed: 0,
                         flags: u64::MAX,

@@ -1,6 +1,6 @@
 //! How much CPU time each tier is charged, and when.
 
-use crate::{TaskView, Tier, TierParams};
+use crate::{Slept, TaskView, Tier, TierParams};
 
 /// The most one task is charged at once: ten seconds, twice the kernel's stall watchdog.
 /// Larger values are faults upstream; the cap keeps every sum far from overflow.
@@ -71,11 +71,29 @@ impl Ledger {
     /// `task` is back: the correction in nanoseconds, within plus or minus [`MAX_CHARGE`].
     pub(crate) fn settle(&mut self, task: &TaskView, slice: u64) -> i64 {
         let used = used(task);
-        // A task never picked before has no advance to take back.
-        if task.vtime == 0 {
+        // A task that was not picked has no advance to take back.
+        if !task.picked {
             return used as i64;
         }
-        let account = &mut self.0[task.tier.index()];
+        used as i64 - self.take_back(task.tier, used, slice)
+    }
+
+    /// Tasks of `tier` went to sleep: the correction in nanoseconds, within plus or minus
+    /// [`MAX_CHARGE`].
+    pub(crate) fn settle_sleepers(&mut self, tier: Tier, slept: Slept, slice: u64) -> i64 {
+        let mut correction =
+            (slept.woken.0.min(MAX_CHARGE) + slept.picked.0.min(MAX_CHARGE)) as i64;
+        let sample = slept.picked.0.checked_div(slept.turns).unwrap_or(0);
+        // More would be a fault upstream, and the loop has no time for it.
+        for _ in 0..slept.turns.min(4_096) {
+            correction -= self.take_back(tier, sample, slice);
+        }
+        correction.clamp(-(MAX_CHARGE as i64), MAX_CHARGE as i64)
+    }
+
+    /// A turn of `tier` that used `used` ended: its advance, as far as that can be known.
+    fn take_back(&mut self, tier: Tier, used: u64, slice: u64) -> i64 {
+        let account = &mut self.0[tier.index()];
         let sample = used.min(slice) as i64;
         let expected = account.expected as i64;
         account.expected = (expected + (sample - expected) / 8).max(1) as u64;
@@ -84,7 +102,7 @@ impl Ledger {
         let back = account.advanced.checked_div(account.turns).unwrap_or(0);
         account.advanced -= back;
         account.turns = account.turns.saturating_sub(1);
-        used as i64 - back as i64
+        back as i64
     }
 
     /// The tiers' parameters changed: the next turn is expected to use its whole slice.
@@ -108,6 +126,8 @@ mod tests {
             weight: 100,
             ran: Nanos(ran),
             vtime: 1,
+            clock: 0,
+            picked: true,
             cpu: 0,
             cpus_allowed: 1,
             flags: 0,

@@ -6,7 +6,7 @@
 //! [`Policy::enqueue`] for each task that becomes runnable or used up its slice, and
 //! [`Policy::pick`] whenever the kernel wants more work.
 
-use crate::Tier;
+use crate::{MAX_SLICE, MIN_SLICE, Tier, ledger};
 
 /// A span of time, or a point on the kernel's monotonic clock, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,10 +50,17 @@ pub struct TaskView {
     pub tier: Tier,
     /// Weight within its tier from nice, 1 to 10000, 100 at nice 0.
     pub weight: u32,
-    /// CPU time it used since it was last shown to the policy.
+    /// CPU time it used since it was last shown to the policy, or since it last slept.
     pub ran: Nanos,
-    /// The `vtime` of the last decision about this thread; 0 for a new one.
+    /// The `vtime` of the last decision about this thread; 0 for a new one. In a tier with a
+    /// [`WakeRule`] the kernel side adds what the thread ran since: nanoseconds times 100 / weight.
     pub vtime: u64,
+    /// In a tier with a [`WakeRule`]: the largest `vtime` at which a thread of the tier has started
+    /// to run so far.
+    pub clock: u64,
+    /// The policy decided on it since it last had it: what [`TaskView::ran`] says was used on that
+    /// decision.
+    pub picked: bool,
     /// CPU it last ran on.
     pub cpu: i32,
     /// How many CPUs it may use.
@@ -71,6 +78,69 @@ pub struct Decision {
     pub slice: Nanos,
     /// A number the kernel keeps for the policy: the task's next [`TaskView::vtime`].
     pub vtime: u64,
+}
+
+/// How the kernel side places the woken threads of a tier by itself, by [`TaskView::vtime`].
+///
+/// A woken thread that finds no idle CPU and none that runs a lower tier takes the CPU of a peer
+/// that is ahead of it by more than `granularity`; else it waits in the kernel in order of virtual
+/// time, among what the policy has decided. What runs longer than `slice` and is then not the first
+/// in that order comes to [`Policy::enqueue`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WakeRule {
+    /// How far ahead in virtual time a running thread must be to lose its CPU to a woken one.
+    pub granularity: Nanos,
+    /// How long a woken thread runs before it is compared with what waits.
+    pub slice: Nanos,
+    /// How far a thread that slept may be behind its tier's clock: what sleeping can save up.
+    pub credit: Nanos,
+    /// A woken thread that has waited this long goes before threads of better tiers that the policy
+    /// orders, for one slice; zero: it does not. For tiers whose share is too small for their latency.
+    pub wait: Nanos,
+}
+
+impl WakeRule {
+    /// The rule with values that the kernel side can work with, whatever the policy says: a slice of
+    /// 100 us to a second, and the rest within ten seconds.
+    #[must_use]
+    pub fn bounded(self) -> WakeRule {
+        const MOST: Nanos = Nanos::from_millis(10_000);
+        WakeRule {
+            granularity: self.granularity.min(MOST),
+            slice: self.slice.clamp(MIN_SLICE, MAX_SLICE),
+            credit: self.credit.min(MOST),
+            wait: self.wait.min(MOST),
+        }
+    }
+
+    /// The rule of the shipped policies: a granularity and a slice at the scale of the stock
+    /// scheduler's (`base_slice_ns`, 0.7 ms times 1 + log2 of the CPUs, 2.8 ms on eight), and a credit
+    /// of one slice of the tier.
+    #[must_use]
+    pub fn fair(tier: Tier, params: &TierParams) -> WakeRule {
+        let slice = ledger::slice(params);
+        WakeRule {
+            granularity: Nanos::from_micros(700),
+            slice: Nanos::from_millis(3).min(Nanos(slice)),
+            credit: Nanos(slice),
+            wait: match tier {
+                Tier::Low => Nanos::from_micros(500),
+                Tier::Background => Nanos::from_micros(1_000),
+                _ => Nanos(0),
+            },
+        }
+    }
+}
+
+/// CPU time that threads of a tier had used when they went to sleep, since the last such report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slept {
+    /// By threads that only wakeups had given a CPU.
+    pub woken: Nanos,
+    /// By threads that the policy had decided on.
+    pub picked: Nanos,
+    /// How many those were: as many decisions have ended.
+    pub turns: u64,
 }
 
 /// What the configuration says about one tier.
@@ -137,6 +207,20 @@ pub trait Policy: Send {
     /// Removes and returns the task to run next; `None` only when nothing is queued
     /// (a policy is work conserving).
     fn pick(&mut self, now: Nanos) -> Option<Decision>;
+
+    /// How the kernel side places woken threads of `tier`; asked after each
+    /// [`configure`](Policy::configure). `None`: every thread that finds no CPU at once comes to
+    /// [`enqueue`](Policy::enqueue), and its `vtime` is the policy's alone.
+    fn wakeups(&self, tier: Tier) -> Option<WakeRule> {
+        let _ = tier;
+        None
+    }
+
+    /// Threads of `tier` went to sleep. With a [`WakeRule`] that and their next wakeup do not pass
+    /// [`enqueue`](Policy::enqueue), so their CPU time comes here.
+    fn slept(&mut self, tier: Tier, slept: Slept) {
+        let _ = (tier, slept);
+    }
 
     /// How many tasks are queued.
     fn len(&self) -> usize;

@@ -1,6 +1,6 @@
 //! A policy that goes wrong on purpose, to drill what must hold when one does.
 
-use crate::{Decision, Nanos, Policy, TaskView, TierTable};
+use crate::{Decision, Nanos, Policy, Slept, TaskView, Tier, TierTable, WakeRule};
 use std::{fmt, hint::black_box, str::FromStr};
 
 /// How many turns of its busy loop a [`Drill::Slow`] policy makes for a decision, unless told
@@ -186,6 +186,14 @@ impl Policy for Sabotage {
             _ => {}
         }
         Some(decision)
+    }
+
+    fn wakeups(&self, tier: Tier) -> Option<WakeRule> {
+        self.inner.wakeups(tier)
+    }
+
+    fn slept(&mut self, tier: Tier, slept: Slept) {
+        self.inner.slept(tier, slept);
     }
 
     fn len(&self) -> usize {

@@ -21,25 +21,22 @@ impl TaskTimes {
         ns.saturating_mul(100) / u64::from(weight.clamp(1, 10_000))
     }
 
-    /// The virtual time of `task` now, given that it was `picked_at` when it was last picked
-    /// (0 when it never was), and may lie at most `credit` behind its tier and `debit` ahead.
+    /// The virtual time of `task` now: what the kernel side made of it, at most `credit` behind its
+    /// tier's clock and `debit` ahead.
     ///
-    /// Ahead are tasks that come from another tier, whose clock may have been far ahead, and
-    /// those that ran on for long while nobody waited: that harmed nobody, and is not held against
-    /// them when a crowd comes and each of it is to have as much first.
-    pub(crate) fn returning(
-        &self,
-        task: &TaskView,
-        picked_at: u64,
-        credit: u64,
-        debit: u64,
-    ) -> u64 {
-        let tier = self.0[task.tier.index()];
-        if picked_at == 0 {
-            return tier;
+    /// Ahead are tasks that ran on for long while none waited: that harmed none, and is not held
+    /// against them when a crowd comes and each of it is to have as much first.
+    pub(crate) fn returning(&mut self, task: &TaskView, credit: u64, debit: u64) -> u64 {
+        let tier = &mut self.0[task.tier.index()];
+        // The kernel side's clock moves on by wakeups that do not come here.
+        *tier = (*tier).max(task.clock);
+        if task.vtime == 0 {
+            return *tier;
         }
         let used = Self::scaled(ledger::used(task), task.weight);
-        picked_at.saturating_add(used).clamp(
+        // A task that yields at once is charged a switch, and so does not stay the first.
+        let least = Self::scaled(ledger::MIN_CHARGE.saturating_sub(task.ran.0), task.weight);
+        task.vtime.saturating_add(least).clamp(
             tier.saturating_sub(credit),
             tier.saturating_add(used.min(debit)),
         )

@@ -11,6 +11,8 @@ pub(crate) fn task(pid: i32) -> TaskView {
         weight: 100,
         ran: Nanos(0),
         vtime: 0,
+        clock: 0,
+        picked: false,
         cpu: 0,
         cpus_allowed: 1,
         flags: 0,

@@ -1,7 +1,7 @@
 //! Virtual deadlines with per-tier slack.
 
 use crate::{
-    Decision, Nanos, Policy, TaskQueue, TaskView, Tier, TierTable,
+    Decision, Nanos, Policy, Slept, TaskQueue, TaskView, Tier, TierTable, WakeRule,
     clock::TierClocks,
     guarantee::{Guarantees, queued},
     ledger::{self, Ledger},
@@ -81,9 +81,7 @@ impl Policy for Deadline {
         // so the credit is a request, not a slice.
         let request = TaskTimes::scaled(slice, task.weight);
         // Ending a slice late, by a tick, is no long run.
-        let vtime = self
-            .times
-            .returning(&task, task.vtime, request, 2 * request);
+        let vtime = self.times.returning(&task, request, 2 * request);
         self.queue
             .push(tier.index(), vtime.saturating_add(request), task)
     }
@@ -111,6 +109,17 @@ impl Policy for Deadline {
             slice: Nanos(slice),
             vtime,
         })
+    }
+
+    fn wakeups(&self, tier: Tier) -> Option<WakeRule> {
+        Some(WakeRule::fair(tier, self.tiers.get(tier)))
+    }
+
+    fn slept(&mut self, tier: Tier, slept: Slept) {
+        let slice = ledger::slice(self.tiers.get(tier));
+        let ns = self.ledger.settle_sleepers(tier, slept, slice);
+        self.guarantees.charge(tier, ns, &self.tiers, &self.queue);
+        self.clocks.charge(tier, ns, &self.tiers);
     }
 
     fn len(&self) -> usize {

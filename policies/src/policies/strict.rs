@@ -1,21 +1,23 @@
 //! Tier order, with a floor under every tier.
 
 use crate::{
-    Decision, Nanos, Policy, TaskQueue, TaskView, Tier, TierTable,
+    Decision, Nanos, Policy, Slept, TaskQueue, TaskView, Tier, TierTable, WakeRule,
     guarantee::{Guarantees, queued},
     ledger::{self, Ledger},
+    task_time::TaskTimes,
 };
 
-/// Serves the best tier that has tasks, each tier in arrival order.
+/// Serves the best tier that has tasks, and in it the task with the least virtual time.
 ///
 /// First come the guarantees: a tier that waited longer than its `max_wait`, then a tier below
 /// its `min_share`. So every tier progresses, and what the guarantees leave goes to the best
-/// tier. Tier weights and nice weights play no part.
+/// tier. Tier weights play no part; within a tier, tasks share by nice weight.
 pub struct Strict {
     tiers: TierTable,
     queue: TaskQueue,
     ledger: Ledger,
     guarantees: Guarantees,
+    times: TaskTimes,
 }
 
 impl Strict {
@@ -27,6 +29,7 @@ impl Strict {
             queue: TaskQueue::new(Tier::COUNT),
             ledger: Ledger::default(),
             guarantees: Guarantees::default(),
+            times: TaskTimes::new(),
         }
     }
 }
@@ -42,14 +45,15 @@ impl Policy for Strict {
             return false;
         }
         let tier = task.tier;
-        let ns = self
-            .ledger
-            .settle(&task, ledger::slice(self.tiers.get(tier)));
+        let slice = ledger::slice(self.tiers.get(tier));
+        let ns = self.ledger.settle(&task, slice);
         self.guarantees.charge(tier, ns, &self.tiers, &self.queue);
         if self.queue.lane_is_empty(tier.index()) {
             self.guarantees.restart_wait(tier, now);
         }
-        self.queue.push(tier.index(), 0, task)
+        let debit = TaskTimes::scaled(2 * slice, task.weight);
+        let key = self.times.returning(&task, slice, debit);
+        self.queue.push(tier.index(), key, task)
     }
 
     fn pick(&mut self, now: Nanos) -> Option<Decision> {
@@ -61,13 +65,23 @@ impl Policy for Strict {
         let ns = self.ledger.advance(tier, slice);
         self.guarantees.charge(tier, ns, &self.tiers, &self.queue);
         self.guarantees.restart_wait(tier, now);
-        let (_, task) = self.queue.pop(tier.index())?;
+        let (vtime, task) = self.queue.pop(tier.index())?;
+        self.times.picked(tier, vtime);
         Some(Decision {
             task,
             slice: Nanos(slice),
-            // Not 0: tells the ledger that the task was charged in advance.
-            vtime: 1,
+            vtime,
         })
+    }
+
+    fn wakeups(&self, tier: Tier) -> Option<WakeRule> {
+        Some(WakeRule::fair(tier, self.tiers.get(tier)))
+    }
+
+    fn slept(&mut self, tier: Tier, slept: Slept) {
+        let slice = ledger::slice(self.tiers.get(tier));
+        let ns = self.ledger.settle_sleepers(tier, slept, slice);
+        self.guarantees.charge(tier, ns, &self.tiers, &self.queue);
     }
 
     fn len(&self) -> usize {

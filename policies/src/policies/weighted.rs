@@ -1,7 +1,7 @@
 //! Tier-weighted fair virtual time.
 
 use crate::{
-    Decision, Nanos, Policy, TaskQueue, TaskView, Tier, TierTable,
+    Decision, Nanos, Policy, Slept, TaskQueue, TaskView, Tier, TierTable, WakeRule,
     clock::TierClocks,
     guarantee::Guarantees,
     ledger::{self, Ledger},
@@ -62,7 +62,7 @@ impl Policy for Weighted {
         }
         // Ending a slice late, by a tick, is no long run.
         let debit = TaskTimes::scaled(2 * slice, task.weight);
-        let key = self.times.returning(&task, task.vtime, slice, debit);
+        let key = self.times.returning(&task, slice, debit);
         self.queue.push(tier.index(), key, task)
     }
 
@@ -84,6 +84,17 @@ impl Policy for Weighted {
             slice: Nanos(slice),
             vtime,
         })
+    }
+
+    fn wakeups(&self, tier: Tier) -> Option<WakeRule> {
+        Some(WakeRule::fair(tier, self.tiers.get(tier)))
+    }
+
+    fn slept(&mut self, tier: Tier, slept: Slept) {
+        let slice = ledger::slice(self.tiers.get(tier));
+        let ns = self.ledger.settle_sleepers(tier, slept, slice);
+        self.guarantees.charge(tier, ns, &self.tiers, &self.queue);
+        self.clocks.charge(tier, ns, &self.tiers);
     }
 
     fn len(&self) -> usize {

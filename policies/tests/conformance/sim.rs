@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BinaryHeap},
 };
 
-use infera_policy::{Nanos, Policy, TaskView, Tier};
+use infera_policy::{Nanos, Policy, Slept, TaskView, Tier};
 
 pub const MS: u64 = 1_000_000;
 pub const SEC: u64 = 1_000 * MS;
@@ -64,6 +64,8 @@ pub struct Sim {
     queued: [usize; Tier::COUNT],
     waiting_since: [u64; Tier::COUNT],
     enqueued_at: BTreeMap<i32, u64>,
+    /// The largest virtual time at which a task of each tier has started.
+    clock: [u64; Tier::COUNT],
     pub picks: u64,
     /// (time, pid, slice, vtime) of every decision, when tracing.
     pub trace: Option<Vec<(u64, i32, u64, u64)>>,
@@ -84,6 +86,7 @@ impl Sim {
             queued: [0; Tier::COUNT],
             waiting_since: [0; Tier::COUNT],
             enqueued_at: BTreeMap::new(),
+            clock: [0; Tier::COUNT],
             picks: 0,
             trace: None,
         };
@@ -106,6 +109,8 @@ impl Sim {
                 weight: job.weight,
                 ran: Nanos(0),
                 vtime: 0,
+                clock: 0,
+                picked: false,
                 cpu: 0,
                 cpus_allowed: 1,
                 flags: 0,
@@ -170,6 +175,7 @@ impl Sim {
         let task = &mut self.tasks[index];
         task.view.enq_cnt += 1;
         let tier = task.view.tier.index();
+        task.view.clock = self.clock[tier];
         if self.queued[tier] == 0 {
             self.waiting_since[tier] = self.now;
         }
@@ -177,6 +183,7 @@ impl Sim {
         self.enqueued_at.insert(task.view.pid, self.now);
         assert!(self.policy.enqueue(task.view, Nanos(self.now)));
         task.view.ran = Nanos(0);
+        task.view.picked = false;
     }
 
     fn stop(&mut self, cpu: usize, index: usize, ran: u64) {
@@ -185,6 +192,10 @@ impl Sim {
         self.used[task.view.tier.index()] += ran;
         task.ran_total += ran;
         task.view.ran = Nanos(task.view.ran.0 + ran);
+        let by_vtime = self.policy.wakeups(task.view.tier).is_some();
+        if by_vtime {
+            task.view.vtime += ran * 100 / u64::from(task.view.weight);
+        }
         if task.left != u64::MAX {
             task.left -= ran;
         }
@@ -201,6 +212,17 @@ impl Sim {
             // A new task: nothing of the old one comes back to the policy.
             task.view.vtime = 0;
             task.view.ran = Nanos(0);
+            task.view.picked = false;
+        }
+        if sleep > 0 && by_vtime && !task.job.vanishes {
+            let slept = Slept {
+                woken: Nanos(0),
+                picked: task.view.ran,
+                turns: 1,
+            };
+            task.view.ran = Nanos(0);
+            task.view.picked = false;
+            self.policy.slept(task.view.tier, slept);
         }
         if sleep == 0 {
             self.enqueue(index);
@@ -233,6 +255,9 @@ impl Sim {
             let task = &mut self.tasks[index];
             assert_eq!(task.view.enq_cnt, decision.task.enq_cnt);
             task.view.vtime = decision.vtime;
+            task.view.picked = true;
+            let clock = &mut self.clock[tier];
+            *clock = (*clock).max(decision.vtime);
             let ran = decision.slice.0.min(task.left);
             self.schedule(
                 self.now + ran,

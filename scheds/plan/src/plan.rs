@@ -25,6 +25,8 @@ pub struct CpuPlan {
     pub home: TierMask,
     /// Tiers that may borrow it while its own are away.
     pub loan: TierMask,
+    /// The next CPU of its core, in a ring: itself where it is the only one.
+    pub sibling: usize,
 }
 
 /// What is in force.
@@ -60,7 +62,13 @@ impl Plan {
                 } else {
                     (ALL_TIERS & !bit(Tier::Critical), 0)
                 };
-                CpuPlan { cpu, home, loan }
+                let sibling = next_sibling(topology, cpu);
+                CpuPlan {
+                    cpu,
+                    home,
+                    loan,
+                    sibling,
+                }
             })
             .collect();
         Plan {
@@ -71,6 +79,13 @@ impl Plan {
             llcs: topology.llcs.len(),
         }
     }
+}
+
+fn next_sibling(topology: &Topology, cpu: usize) -> usize {
+    let core = topology.cores.iter().find(|core| core.contains(&cpu));
+    core.and_then(|core| core.range(cpu + 1..).next().or_else(|| core.first()))
+        .copied()
+        .unwrap_or(cpu)
 }
 
 fn choose_fence(topology: &Topology, config: &Config, reasons: &mut Vec<String>) -> CpuSet {
@@ -190,6 +205,14 @@ mod tests {
         assert_eq!(plan.cpus[3].home, bit(Tier::System) | bit(Tier::Critical));
         assert_eq!(plan.cpus[0].home & bit(Tier::Critical), 0);
         assert_ne!(plan.cpus[3].loan & bit(Tier::Background), 0);
+    }
+
+    #[test]
+    fn the_cpus_of_a_core_are_a_ring() {
+        let plan = plan(4, Fence::None);
+        assert_eq!((plan.cpus[3].sibling, plan.cpus[7].sibling), (7, 3));
+        let alone = Plan::new(&Topology::uniform(4, 1), &Config::default());
+        assert!(alone.cpus.iter().all(|cpu| cpu.sibling == cpu.cpu));
     }
 
     #[test]

@@ -219,7 +219,7 @@ fn run(args: Args) -> Result<Status, Refusal> {
         policy,
         &config,
         &plan,
-        args.exit_dump_len,
+        (args.exit_dump_len, args.verbose),
         (orders, faults_in),
     )
     .map_err(internal)?;

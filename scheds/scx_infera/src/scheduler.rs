@@ -10,11 +10,12 @@ use crate::vitals::{DEPOSED, Eyes};
 use crate::watch::Order;
 use anyhow::{Context, Result};
 use crossbeam::channel::{Receiver, Sender, TryRecvError};
-use infera_bpf::{LAT_BUCKETS, Path, unpack_weight};
+use infera_bpf::{LAT_BUCKETS, MSG_PICKED, NEVER, Path, unpack_weight};
 use infera_heartbeat::Page;
 use infera_plan::{Config, Plan};
 use infera_policy::{
-    Contained, Decision, Fault, FaultKind, Nanos, Policy, TaskView, Tier, TierTable,
+    Contained, Decision, Fault, FaultKind, Nanos, Policy, Slept, TaskView, Tier, TierParams,
+    TierTable,
 };
 use libbpf_rs::{MapHandle, OpenObject};
 use std::mem::MaybeUninit;
@@ -23,6 +24,9 @@ use std::sync::atomic::Ordering;
 
 /// Of a message's flags: the task was woken. The kernel's interface, the same since sched_ext is.
 const SCX_ENQ_WAKEUP: u64 = 1;
+
+/// The CPU time of tasks that went to sleep is read this often: a read takes as long as there are CPUs.
+const SLEPT_PERIOD: Nanos = Nanos::from_millis(1);
 
 /// The attached scheduler.
 pub struct Scheduler<'cb> {
@@ -40,6 +44,9 @@ pub struct Scheduler<'cb> {
     turn: Nanos,
     /// A decision that the ring had no room for.
     held: Option<Decision>,
+    /// When the sums of sleepers were last read, and what they were.
+    slept_at: Nanos,
+    slept: [Slept; Tier::COUNT],
 }
 
 /// `CLOCK_MONOTONIC`.
@@ -63,10 +70,18 @@ fn view(task: &QueuedTask) -> TaskView {
         weight,
         ran: Nanos(task.exec_runtime),
         vtime: task.vtime,
+        // Two fields of the crate's message with a meaning of the overlay's: bpf/enqueue.bpf.h.
+        clock: task.start_ts,
+        picked: task.stop_ts & MSG_PICKED != 0,
         cpu: task.cpu,
         cpus_allowed: task.nr_cpus_allowed.min(u64::from(u32::MAX)) as u32,
         flags: task.flags,
     }
+}
+
+fn longest_slice(tiers: &TierTable) -> Nanos {
+    let slices = tiers.0.iter().map(|tier: &TierParams| tier.slice);
+    slices.max().unwrap_or_default()
 }
 
 /// The longest slice, a power of two in ms, with which each of so many waiting tasks has its turn
@@ -85,7 +100,7 @@ impl<'cb> Scheduler<'cb> {
         policy: Contained,
         config: &Config,
         plan: &Plan,
-        exit_dump_len: u32,
+        (exit_dump_len, verbose): (u32, bool),
         (orders, faults): (Receiver<Order>, Sender<Fault>),
     ) -> Result<Self> {
         let slice = config.tiers.get(Tier::Normal).slice.0;
@@ -94,7 +109,8 @@ impl<'cb> Scheduler<'cb> {
             None,
             exit_dump_len,
             false,
-            false,
+            // libbpf's own lines, and the verifier's.
+            verbose,
             false,
             false,
             slice,
@@ -112,8 +128,11 @@ impl<'cb> Scheduler<'cb> {
             tiers: config.tiers,
             turn: Nanos(0),
             held: None,
+            slept_at: Nanos(0),
+            slept: [Slept::default(); Tier::COUNT],
         };
         scheduler.write_tables(config, plan);
+        scheduler.publish();
         Ok(scheduler)
     }
 
@@ -148,13 +167,34 @@ impl<'cb> Scheduler<'cb> {
         for tier in Tier::ALL {
             bss.infera_slice_ns[tier.index()] = config.tiers.get(tier).slice.0;
         }
-        bss.infera_user_bound_ns = config.user_bound.0;
-        bss.infera_high_bound_ns = config.tiers.get(Tier::High).max_wait.0;
-        for cpu in &plan.cpus {
-            bss.infera_cpu_home[cpu.cpu] = cpu.home;
-            bss.infera_cpu_loan[cpu.cpu] = cpu.loan;
+        // Behind System alone, which is served in between: three of its slices.
+        bss.infera_bound_ns[Tier::Critical.index()] = 3 * config.tiers.get(Tier::System).slice.0;
+        bss.infera_bound_ns[Tier::High.index()] = config.tiers.get(Tier::High).max_wait.0;
+        // Of the user tiers together, and of each below the first.
+        bss.infera_bound_ns[Tier::Normal.index()] = config.user_bound.0;
+        for tier in [Tier::Low, Tier::Background] {
+            bss.infera_bound_ns[tier.index()] = config.tiers.get(tier).max_wait.0;
+        }
+        // A CPU that is not in the plan, such as one that is offline, is no tier's.
+        for cpu in 0..bss.infera_cpu_home.len() {
+            let planned = plan.cpus.iter().find(|planned| planned.cpu == cpu);
+            bss.infera_cpu_home[cpu] = planned.map_or(0, |planned| planned.home);
+            bss.infera_cpu_loan[cpu] = planned.map_or(0, |planned| planned.loan);
+            bss.infera_sibling[cpu] = planned.map_or(cpu, |planned| planned.sibling) as u16;
         }
         bss.infera_fenced = u32::from(!plan.fence.is_empty());
+    }
+
+    /// Hands the overlay what the policy says about wakeups.
+    fn publish(&mut self) {
+        let rules = Tier::ALL.map(|tier| self.policy.wakeups(tier));
+        let bss = self.bss();
+        for (tier, rule) in rules.into_iter().enumerate() {
+            bss.infera_wake_gran_ns[tier] = rule.map_or(NEVER, |rule| rule.granularity.0);
+            bss.infera_wake_slice_ns[tier] = rule.map_or(0, |rule| rule.slice.0);
+            bss.infera_wake_credit_ns[tier] = rule.map_or(0, |rule| rule.credit.0);
+            bss.infera_wake_wait_ns[tier] = rule.map_or(0, |rule| rule.wait.0);
+        }
     }
 
     fn obey(&mut self, page: &Page) {
@@ -223,10 +263,10 @@ impl<'cb> Scheduler<'cb> {
             .is_ok()
     }
 
-    /// A crowd gets shorter turns, which the policy is told of like of any configuration. It
-    /// changes with each doubling of the crowd, so seldom.
+    /// A crowd gets shorter turns, as a configuration of the policy; small crowds, whose turns no
+    /// slice reaches, cause none.
     fn fit_turns(&mut self) {
-        let turn = turn(self.policy.len(), self.cpus.len());
+        let turn = turn(self.policy.len(), self.cpus.len()).min(longest_slice(&self.tiers));
         if turn == self.turn {
             return;
         }
@@ -236,6 +276,38 @@ impl<'cb> Scheduler<'cb> {
             tier.slice = tier.slice.min(turn);
         }
         self.policy.configure(&tiers);
+        self.publish();
+    }
+
+    /// Hands the policy what tasks had used when they went to sleep.
+    fn settle_sleepers(&mut self, now: Nanos) {
+        if now.since(self.slept_at) < SLEPT_PERIOD {
+            return;
+        }
+        self.slept_at = now;
+        let mut sums = [Slept::default(); Tier::COUNT];
+        let data = self.bpf.skel.maps.bss_data.as_ref();
+        let bss = data.expect("the overlay has a .bss");
+        for &cpu in &self.cpus {
+            for (tier, sum) in sums.iter_mut().enumerate() {
+                let row = &bss.infera_slept[cpu][tier];
+                sum.woken.0 += row.woken_ns;
+                sum.picked.0 += row.picked_ns;
+                sum.turns += row.picked;
+            }
+        }
+        for tier in Tier::ALL {
+            let (sum, before) = (sums[tier.index()], self.slept[tier.index()]);
+            if sum != before {
+                let slept = Slept {
+                    woken: sum.woken.since(before.woken),
+                    picked: sum.picked.since(before.picked),
+                    turns: sum.turns.saturating_sub(before.turns),
+                };
+                self.policy.slept(tier, slept);
+            }
+        }
+        self.slept = sums;
     }
 
     /// Takes in what has come; returns how many of it were woken.
@@ -265,6 +337,7 @@ impl<'cb> Scheduler<'cb> {
     /// One round; returns how many calls the policy had.
     fn round(&mut self, now: Nanos) -> u64 {
         let before = self.policy.len();
+        self.settle_sleepers(now);
         let woken = match self.held {
             None => self.receive(now),
             Some(_) => 0,

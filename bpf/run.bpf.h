@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* ops.running, ops.tick, ops.stopping: a task on its CPU. */
+
+/* The position of the highest bit. Without a loop: this is on the way of every wakeup. */
+static u32 latency_bucket(u32 ns)
+{
+	u32 bucket = 0;
+
+#define HALVE(bits)			\
+	if (ns >> (bits)) {		\
+		ns >>= (bits);		\
+		bucket += (bits);	\
+	}
+	HALVE(16)
+	HALVE(8)
+	HALVE(4)
+	HALVE(2)
+	HALVE(1)
+#undef HALVE
+	return bucket & (LAT_BUCKETS - 1);
+}
+
+/* Records in running_on[] that @cpu runs @tier. */
+static void show(struct cpu_ctx *c, s32 cpu, u32 tier)
+{
+	u64 bit = 1ULL << (cpu & 63);
+	u32 word = (cpu / 64) & (CPU_WORDS - 1), before = c->shown;
+
+	if (before == tier + 1)
+		return;
+	if (before)
+		__sync_fetch_and_and(&running_on[slot(before - 1)][word], ~bit);
+	__sync_fetch_and_or(&running_on[slot(tier)][word], bit);
+	c->shown = tier + 1;
+}
+
+static void record_latency(struct infera_task *t, s32 cpu, u32 tier, u64 now)
+{
+	u64 waited = time_delta(now, t->woke_at);
+
+	if (waited > 0xffffffff)
+		waited = 0xffffffff;
+	infera_latency[cpu & (MAX_CPUS - 1)][slot(tier)][latency_bucket(waited)]++;
+	t->woke_at = 0;
+}
+
+/* Critical starts on @cpu: what was lent its siblings leaves. */
+static void clear_siblings(s32 cpu)
+{
+	s32 sibling = cpu;
+	int i;
+
+	bpf_for(i, 0, MAX_SIBLINGS) {
+		struct cpu_ctx *c;
+
+		sibling = next_sibling(sibling);
+		if (sibling == cpu)
+			break;
+		c = lookup_cpu(sibling);
+		if (c && c->tier > TIER_CRITICAL && !is_home(sibling, c->tier)) {
+			c->cut = 1;
+			scx_bpf_kick_cpu(sibling, SCX_KICK_PREEMPT);
+		}
+	}
+}
+
+void BPF_STRUCT_OPS(infera_running, struct task_struct *p)
+{
+	s32 cpu = scx_bpf_task_cpu(p);
+	struct cpu_ctx *c = lookup_cpu(cpu);
+	struct infera_task *t = lookup_task(p);
+	u64 now = clock_ns();
+	u32 tier, rank;
+
+	if (!c || !t)
+		return;
+	if (is_usersched_task(p)) {
+		usersched_last_run_at = now;
+		sched_wanted_at = 0;
+		t->tier = TIER_SYSTEM;
+	}
+	leave_decided(t);
+	tier = slot(t->tier);
+	t->run_at = now;
+	c->cut = 0;
+	c->in_turn = 0;
+	if (c->guaranteed) {
+		u64 turn = infera_turn_ns;
+
+		if (p->scx.slice > turn)
+			scx_bpf_task_set_slice(p, turn);
+		c->in_turn = c->guaranteed;
+		c->guaranteed = 0;
+	}
+	t->until = now + p->scx.slice;
+	start_clock(p, t, c, tier, now);
+	show(c, cpu, tier);
+	rank = c->in_turn ? turn_rank(tier) : rank_shown(p, t, cpu);
+	/* A better task is on its way to this CPU: the claim on it stands. */
+	if (c->claimed && c->claimed - 1 < rank)
+		rank = c->claimed - 1;
+	else
+		c->claimed = 0;
+	c->tier = rank;
+	c->since[tier] = now;
+	if (tier == TIER_CRITICAL && is_fenced(cpu))
+		clear_siblings(cpu);
+	if (t->woke_at)
+		record_latency(t, cpu, tier, now);
+}
+
+/* Ends the slice of @p now; what is left of it is @p's rest. */
+static void cut_slice(struct task_struct *p, struct cpu_ctx *c)
+{
+	c->cut = 1;
+	scx_bpf_task_set_slice(p, 0);
+}
+
+/*
+ * A task that waits for this CPU by right, and that no wakeup could give a CPU to: a protected task whose
+ * claim was lost to another waker, or a woken peer that @p has come ahead of since.
+ */
+void BPF_STRUCT_OPS(infera_tick, struct task_struct *p)
+{
+	s32 cpu = scx_bpf_task_cpu(p);
+	struct cpu_ctx *c = lookup_cpu(cpu);
+	struct infera_task *t = lookup_task(p);
+	u64 now = clock_ns(), gran;
+	struct head head;
+	u32 tier, other;
+
+	if (!c || !t || is_usersched_task(p) || is_helper(p) || c->in_turn)
+		return;
+	tier = slot(t->tier);
+	bpf_for(other, TIER_SYSTEM, TIER_NORMAL) {
+		if (other < tier && tier >= preempts_from(other) && (infera_preempts & TIER_BIT(other)) &&
+		    tier_waiting(other, now) && may_use(cpu, other)) {
+			cut_slice(p, c);
+			return;
+		}
+	}
+	if (is_user_tier(tier)) {
+		/* Worse tiers, whose woken tasks have a bound of their own. */
+		bpf_for(other, TIER_LOW, NR_TIERS) {
+			u64 wait = infera_wake_wait_ns[slot(other)];
+
+			if (other > tier && wait && tier_waiting(other, now) && may_use(cpu, other) &&
+			    peek(TIER_DSQ(other), &head) && head.woken &&
+			    time_delta(now, head.queued_at) >= wait && has_credit(c, now)) {
+				c->favoured = 1 + other;
+				cut_slice(p, c);
+				return;
+			}
+		}
+	}
+	gran = infera_wake_gran_ns[slot(tier)];
+	if (gran != NEVER && tier_waiting(tier, now) && may_use(cpu, tier) && peek(TIER_DSQ(tier), &head) &&
+	    head.woken && vtime_on(c, now) > head.key + gran)
+		cut_slice(p, c);
+}
+
+void BPF_STRUCT_OPS(infera_stopping, struct task_struct *p, bool runnable)
+{
+	s32 cpu = scx_bpf_task_cpu(p);
+	struct cpu_ctx *c = lookup_cpu(cpu);
+	struct infera_task *t = lookup_task(p);
+	u64 now = clock_ns();
+
+	if (!c || !t)
+		return;
+	t->rest = runnable && (c->claimed || c->cut) ? time_delta(t->until, now) : 0;
+	charge(p, t, c, cpu, now);
+	t->flags &= ~TASK_CREDITED;
+	if (runnable) {
+		/* A guaranteed turn that Critical interrupted is owed. */
+		if (c->in_turn && t->rest)
+			c->since[slot(c->in_turn - 1)] = 0;
+	} else {
+		settle_sleeper(t, cpu);
+	}
+	c->in_turn = 0;
+	/*
+	 * A helper thread of the scheduler ran: it may have left something for the main
+	 * thread, such as a request to stop; on SIGKILL this is what lets the process die.
+	 */
+	if (is_helper(p))
+		set_usersched_needed();
+}

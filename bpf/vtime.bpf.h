@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Virtual time within a tier: CPU time times 100 / weight. Less of it means entitled to run first.
+ *
+ * A decision of the policy sets a task's virtual time, and the overlay adds what the task runs. So
+ * the order that the policy decides and the order in which woken tasks are placed is one.
+ */
+
+/* Where virtual time starts: above 0, which means "none yet", by more than any credit. */
+#define VTIME_START	(1ULL << 48)
+
+/* Each tier's clock: the largest virtual time at which a task of it has started to run. */
+static volatile u64 tier_clock[TIER_SLOTS] __attribute__((aligned(64)));
+
+/* The policy publishes when wakeups of @tier take a CPU from peers; else it orders them itself. */
+static bool by_vtime(u32 tier)
+{
+	return infera_wake_gran_ns[slot(tier)] != NEVER;
+}
+
+static u64 scaled(u64 ns, u32 weight)
+{
+	return ns * 100 / (weight ?: 100);
+}
+
+/*
+ * Puts @t, which becomes runnable or goes on, into the order of @tier: a newcomer at the tier's
+ * clock, and nothing further behind the clock than the credit, so that sleeping saves up no more.
+ */
+static u64 enter_order(struct infera_task *t, u32 tier)
+{
+	u64 clock = tier_clock[slot(tier)], credit = infera_wake_credit_ns[slot(tier)];
+
+	if (!t->vtime)
+		t->vtime = clock;
+	else if (t->vtime + credit < clock)
+		t->vtime = clock - credit;
+	return t->vtime;
+}
+
+/* Virtual time of what runs on @c. */
+static u64 vtime_on(const struct cpu_ctx *c, u64 now)
+{
+	return c->vt + scaled(time_delta(now, c->vt_at), c->weight);
+}
+
+/* @p starts or goes on at @now. A pinned task competes for one CPU and is no measure for the tier. */
+static void start_clock(struct task_struct *p, struct infera_task *t, struct cpu_ctx *c, u32 tier, u64 now)
+{
+	if (by_vtime(tier)) {
+		u64 vt = enter_order(t, tier);
+
+		if (vt > tier_clock[slot(tier)] && p->nr_cpus_allowed > 1)
+			tier_clock[slot(tier)] = vt;
+	}
+	c->vt = t->vtime;
+	c->vt_at = now;
+	c->weight = p->scx.weight;
+}
+
+/*
+ * What wakeups may run on a CPU that they took from a peer is bounded: a CPU's credit grows by half
+ * of the time that passes, up to CREDIT_MAX_NS, and shrinks by what credited tasks run. So a storm
+ * of wakeups ends their own privilege, and hogs keep half of the time.
+ */
+#define CREDIT_MAX_NS	(10 * 1000000LL)
+
+static bool has_credit(struct cpu_ctx *c, u64 now)
+{
+	u64 passed = time_delta(now, c->credit_at);
+	s64 credit = c->credit + (s64)(passed / 2);
+
+	c->credit_at = now;
+	c->credit = credit > CREDIT_MAX_NS ? CREDIT_MAX_NS : credit;
+	return c->credit > 0;
+}
+
+/* Adds what @p has used since the last time to its own and its tier's account. */
+static void charge(struct task_struct *p, struct infera_task *t, struct cpu_ctx *c, s32 cpu, u64 now)
+{
+	u32 tier = slot(t->tier);
+	u64 used = t->run_at ? time_delta(now, t->run_at) : 0;
+
+	t->run_at = now;
+	t->ran += used;
+	if (by_vtime(tier))
+		t->vtime += scaled(used, p->scx.weight);
+	if (t->flags & TASK_CREDITED)
+		c->credit -= used;
+	infera_cpu_time[cpu & (MAX_CPUS - 1)][tier] += used;
+}
+
+/* @t goes to sleep. Its next wakeup does not pass the policy, which gets what it ran as a sum of its tier. */
+static void settle_sleeper(struct infera_task *t, s32 cpu)
+{
+	u32 tier = slot(t->tier);
+	volatile struct infera_sleepers *slept = &infera_slept[cpu & (MAX_CPUS - 1)][tier];
+
+	if (!by_vtime(tier))
+		return;
+	if (t->flags & TASK_PICKED) {
+		slept->picked_ns += t->ran;
+		slept->picked++;
+		t->flags &= ~TASK_PICKED;
+	} else {
+		slept->woken_ns += t->ran;
+	}
+	t->ran = 0;
+}
