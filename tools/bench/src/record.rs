@@ -25,6 +25,9 @@ pub struct Work {
     pub cdf_us: Cdf,
     /// CPU time of its cgroup in seconds.
     pub cpu_s: f64,
+    /// Why it failed, and measured nothing or not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
 }
 
 /// CPUs that each tier's workloads used, at one moment of a window.
@@ -43,6 +46,9 @@ pub struct Record {
     pub scenario: String,
     /// Threads of each workload of background.
     pub rung: u32,
+    /// In exact time: QEMU visits every CPU at least once in so many virtual microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation_us: Option<u32>,
     /// Who was to schedule.
     pub arm: String,
     /// Of the arrivals.
@@ -76,6 +82,20 @@ pub struct Record {
     pub work: Vec<Work>,
     /// CPUs over time.
     pub shares: Vec<Share>,
+}
+
+impl Record {
+    /// The workloads that failed, and why.
+    pub fn failures(&self) -> impl Iterator<Item = (&str, &str)> {
+        let works = self.work.iter();
+        works.filter_map(|work| Some((&*work.name, work.failed.as_deref()?)))
+    }
+
+    /// Whether the arm's scheduler attached and stayed, and every load did what it was to.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        !self.ejected && self.refused.is_none() && self.failures().next().is_none()
+    }
 }
 
 /// Reads the records of an earlier run.

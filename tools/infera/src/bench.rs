@@ -25,7 +25,7 @@ pub struct BenchArgs {
     raw: bool,
 }
 
-/// Runs and reports. Exit status 1: a scheduler did not attach, or was ejected in some window.
+/// Runs and reports. Exit status 1: in some window a scheduler did not attach or was ejected, or a load failed.
 pub fn print(args: &BenchArgs) -> Result<ExitCode> {
     if args.list {
         print!("{}", RunArgs::list());

@@ -35,7 +35,7 @@ impl ReportArgs {
         }
     }
 
-    /// Reports. Whether every scheduler attached, and none was ejected in any window.
+    /// Reports. Whether every scheduler attached and stayed, and every load did what it was to.
     pub fn report(&self, records: &[Record], earlier: Option<Vec<Record>>) -> Result<bool> {
         print!("{}{}{}", table(records), ratios(records), goals(records));
         if let Some(earlier) = earlier {
@@ -45,8 +45,6 @@ impl ReportArgs {
             let page = html(records)?;
             fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
         }
-        Ok(!records
-            .iter()
-            .any(|record| record.ejected || record.refused.is_some()))
+        Ok(records.iter().all(Record::is_sound))
     }
 }

@@ -1,6 +1,6 @@
 //! Two runs: what has changed from one revision to another.
 
-use super::{cell, distinct, headline, values};
+use super::{cell, distinct, headline, values, workloads};
 use crate::record::Record;
 use crate::statistics::{permutation, spread};
 use std::fmt::Write as _;
@@ -25,8 +25,7 @@ pub fn compare(old: &[Record], new: &[Record]) -> String {
             cell(old, &scenario, rung, &arm),
             cell(new, &scenario, rung, &arm),
         );
-        let Some(first) = now.first() else { continue };
-        for work in &first.work {
+        for work in workloads(&now) {
             let Some((key, less)) = headline(work) else {
                 continue;
             };

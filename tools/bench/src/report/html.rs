@@ -1,6 +1,6 @@
 //! A page by itself: no script, nothing fetched.
 
-use super::{arms, cell, distinct, figure, goals, headline, ratios, table};
+use super::{arms, cell, distinct, figure, goals, headline, ratios, table, workloads};
 use crate::record::Record;
 use crate::scenario::shipped;
 use anyhow::{Result, anyhow};
@@ -105,13 +105,11 @@ fn plots(records: &[Record], scenario: &str) -> Vec<Plot> {
     let Some(top) = rungs.iter().max().copied() else {
         return Vec::new();
     };
-    let Some(example) = here.iter().find(|one| one.rung == top) else {
-        return Vec::new();
-    };
+    let at_top: Vec<&Record> = here.iter().copied().filter(|one| one.rung == top).collect();
+    let example = workloads(&at_top);
     let arms = arms(records);
     let mut plots = Vec::new();
     let latencies = example
-        .work
         .iter()
         .filter(|work| work.values.contains_key("p99_us"));
     for work in latencies.clone() {
@@ -155,7 +153,6 @@ fn plots(records: &[Record], scenario: &str) -> Vec<Plot> {
         });
     }
     let throughput = example
-        .work
         .iter()
         .find(|work| matches!(headline(work), Some((_, false))));
     if let (Some(work), Some(service)) = (throughput, latencies.clone().next())

@@ -4,6 +4,7 @@ mod args;
 mod compare;
 mod goals;
 mod html;
+mod marks;
 mod table;
 
 pub use args::ReportArgs;
@@ -74,48 +75,18 @@ fn values(cell: &[&Record], work: &str, key: &str) -> Vec<f64> {
         .collect()
 }
 
-/// What must be said of a cell whatever its figures are.
-fn marks(cell: &[&Record]) -> String {
-    let mut marks = Vec::new();
-    let refused: Vec<&str> = cell
-        .iter()
-        .filter_map(|record| record.refused.as_deref())
-        .collect();
-    if let Some(first) = refused.first() {
-        let line = first.lines().next().unwrap_or_default();
-        marks.push(format!(
-            "DID NOT ATTACH in {} of {}: {line}",
-            refused.len(),
-            cell.len()
-        ));
-    }
-    let ejected = cell.iter().filter(|record| record.ejected).count();
-    if ejected > 0 {
-        marks.push(format!("EJECTED in {ejected} of {}", cell.len()));
-    }
-    let away: f64 = cell.iter().map(|record| record.stock_s).sum();
-    if away > 0.0 {
-        marks.push(format!("{away:.1} s on the stock scheduler"));
-    }
-    if cell.iter().any(|record| record.unlimited) {
-        marks.push("cpu.max NOT ENFORCED".to_owned());
-    }
-    let decisions: u64 = cell.iter().map(|record| record.decisions).sum();
-    let seconds: f64 = cell.iter().map(|record| record.seconds).sum();
-    // Of a few, what the process does besides would be taken for their cost.
-    if decisions as f64 > 10.0 * seconds {
-        let spent: f64 = cell.iter().map(|record| record.scheduler_cpu_s).sum();
-        marks.push(format!(
-            "{:.0} decisions/s, {:.1} us each",
-            decisions as f64 / seconds,
-            spent / decisions as f64 * 1e6
-        ));
-    }
-    let throttled: u64 = cell.iter().map(|record| record.throttled).sum();
-    if throttled > 0 {
-        marks.push(format!("throttled {throttled} times"));
-    }
-    marks.join(", ")
+/// The workloads of these records, each as the first record has it that measured it: an arm under which a load
+/// failed has no figures of it, and others do.
+fn workloads<'a>(records: &[&'a Record]) -> Vec<&'a Work> {
+    let works = || records.iter().flat_map(|record| &record.work);
+    let names = distinct(works().map(|work| &work.name));
+    let named = names.into_iter().filter_map(|name| {
+        let here = || works().filter(|work| work.name == *name);
+        here()
+            .find(|work| headline(work).is_some())
+            .or_else(|| here().next())
+    });
+    named.collect()
 }
 
 #[cfg(test)]
@@ -141,6 +112,7 @@ mod testing {
                         .into(),
                         cdf_us: vec![(0.5, 10.0), (0.9, 0.9 * p99), (0.99, p99)],
                         cpu_s: 0.1,
+                        failed: None,
                     };
                     let batch = Work {
                         name: "batch".into(),

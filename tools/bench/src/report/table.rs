@@ -1,6 +1,7 @@
 //! For a terminal.
 
-use super::{arms, cell, distinct, figure, headline, marks};
+use super::marks::marks;
+use super::{arms, cell, distinct, figure, headline, workloads};
 use crate::record::{Record, Work};
 use std::fmt::Write as _;
 
@@ -24,11 +25,10 @@ pub fn table(records: &[Record]) -> String {
                 "\n{scenario}, {rung} threads of background ({}, {} CPUs, seeds: {seeds}, {:.0} s each)",
                 first.kernel, first.cpus, first.seconds
             );
-            let columns: Vec<&Work> = first
-                .work
-                .iter()
-                .filter(|work| headline(work).is_some())
-                .collect();
+            let of_rung = here.iter().copied().filter(|record| record.rung == rung);
+            let of_rung: Vec<&Record> = of_rung.collect();
+            let columns = workloads(&of_rung).into_iter();
+            let columns: Vec<&Work> = columns.filter(|work| headline(work).is_some()).collect();
             let _ = write!(text, "{:<18}", "");
             for work in &columns {
                 let unit = match headline(work) {
@@ -106,8 +106,7 @@ pub fn ratios(records: &[Record]) -> String {
         for rung in distinct(here.map(|record| record.rung)) {
             for arm in &ours {
                 let mine = cell(records, &scenario, rung, arm);
-                let Some(first) = mine.first() else { continue };
-                for work in &first.work {
+                for work in workloads(&mine) {
                     let Some((key, less)) = headline(work) else {
                         continue;
                     };
@@ -196,6 +195,19 @@ mod tests {
             "{text}"
         );
         assert!(ratios(&records).contains("-   less is better"));
+    }
+
+    #[test]
+    fn a_column_stays_where_the_first_arm_failed() {
+        let mut records = records();
+        for record in records.iter_mut().filter(|one| one.arm != "eevdf") {
+            record.work[0].values.clear();
+            record.work[0].failed = Some("no event was measured".into());
+        }
+        let text = table(&records);
+        assert!(text.contains("service p50/p99/p99.9 us"), "{text}");
+        assert!(text.contains("service FAILED in 3 of 3"), "{text}");
+        assert!(text.contains("10 / 318 / 600"), "{text}");
     }
 
     #[test]
