@@ -48,7 +48,7 @@ pub struct BenchArgs {
     hours: u64,
 }
 
-/// Runs, reports; fails where a scheduler was ejected or did not attach.
+/// Runs, reports; fails where a scheduler was ejected or did not attach, or a load failed.
 pub fn main(args: &BenchArgs) -> Result<()> {
     if args.list {
         print!("{}", RunArgs::list());
@@ -62,7 +62,7 @@ pub fn main(args: &BenchArgs) -> Result<()> {
         boot(args, seed, &mut records)?;
     }
     if !args.report.report(&records, earlier)? {
-        bail!("a scheduler was ejected or did not attach: see the marks");
+        bail!("a scheduler was ejected or did not attach, or a load failed: see the marks");
     }
     Ok(())
 }
@@ -90,9 +90,16 @@ fn boot(args: &BenchArgs, seed: u64, records: &mut Vec<Record>) -> Result<()> {
     let command = ["sh", "/infera/script"].map(str::to_owned);
     let mut kept = Ok(());
     let outcome = vm::run(&options, &command, |line| {
-        match line.strip_prefix(RECORD).map(serde_json::from_str) {
+        match line
+            .strip_prefix(RECORD)
+            .map(serde_json::from_str::<Record>)
+        {
             Some(Ok(record)) => {
-                records.push(record);
+                // Whether QEMU counts instructions is known here, and not in the guest.
+                records.push(Record {
+                    rotation_us: args.exact.then_some(args.turn_us),
+                    ..record
+                });
                 if kept.is_ok() {
                     kept = args.report.keep(records);
                 }
