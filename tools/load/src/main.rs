@@ -7,6 +7,7 @@ mod await_state;
 mod burst;
 mod cgroup;
 mod chain;
+mod class;
 mod clock;
 mod compile;
 mod counters;
@@ -18,7 +19,6 @@ mod pingpong;
 mod postgres;
 mod protocol;
 mod report;
-mod rivals;
 mod rng;
 mod run;
 mod signal;
@@ -31,6 +31,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use class::Class;
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -89,7 +90,7 @@ fn main() -> Result<()> {
     if let Some(dir) = &cli.cgroup {
         cgroup::join(dir)?;
     }
-    rivals::apply(cli.fifo, cli.fair_slice_us)?;
+    let class = Class::apply(cli.fifo, cli.fair_slice_us)?;
     if let Command::Detach = &cli.command {
         infera_link::detach()?;
         return Ok(());
@@ -106,7 +107,7 @@ fn main() -> Result<()> {
         Command::Chain(args) => report::print("chain", &chain::run(args)?),
         Command::Pingpong(args) => report::print("pingpong", &pingpong::run(args)?),
         Command::Compile(args) => report::print("compile", &compile::run(args)?),
-        Command::Hogs(args) => report::print("hogs", &hogs::run(args)?),
+        Command::Hogs(args) => report::print("hogs", &hogs::run(args, class)?),
         Command::Idle(args) => report::print("idle", &idle::run(args)?),
         Command::Progress(args) => report::print("progress", &counters::progress(args)?),
         Command::Await(args) => report::print("await", &await_state::run(args)?),
