@@ -86,7 +86,7 @@ fn window() -> u64 {
 }
 
 /// Those that come with it, in the order of a report.
-pub const SHIPPED: [&str; 22] = [
+pub const SHIPPED: [&str; 23] = [
     include_str!("../scenarios/lone-sleeper.toml"),
     include_str!("../scenarios/burst.toml"),
     include_str!("../scenarios/five-tiers.toml"),
@@ -95,6 +95,7 @@ pub const SHIPPED: [&str; 22] = [
     include_str!("../scenarios/untouched-burst.toml"),
     include_str!("../scenarios/untouched-memcached.toml"),
     include_str!("../scenarios/untouched-chain.toml"),
+    include_str!("../scenarios/untouched-kernel.toml"),
     include_str!("../scenarios/neighbours-critical.toml"),
     include_str!("../scenarios/neighbours-high.toml"),
     include_str!("../scenarios/neighbours-normal.toml"),
