@@ -51,6 +51,41 @@ pub fn attached(root: &Path) -> Option<String> {
     })
 }
 
+/// What `isolcpus=` keeps from CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Isolated<'a> {
+    /// There is no such word.
+    Nothing,
+    /// Ticks or managed interrupts: sched_ext takes no notice.
+    OtherKinds(&'a str),
+    /// Scheduling domains, which sched_ext refuses.
+    Domain(&'a str),
+}
+
+/// What the command line isolates. As the kernel reads it (`housekeeping_isolcpus_setup()`): flags
+/// come before the CPUs, each with a comma; unknown ones do not count; without any, it is domain.
+fn isolated(cmdline: &str) -> Isolated<'_> {
+    let words = cmdline.split_whitespace().take_while(|word| *word != "--");
+    let mut found = Isolated::Nothing;
+    for word in words {
+        let Some(value) = word.strip_prefix("isolcpus=") else {
+            continue;
+        };
+        let is_flag = |part: &&str| part.starts_with(|first: char| first.is_ascii_alphabetic());
+        let flags = value.split(',').take_while(is_flag);
+        let (mut domain, mut others) = (false, false);
+        for flag in flags {
+            domain |= flag == "domain";
+            others |= matches!(flag, "nohz" | "managed_irq");
+        }
+        if domain || !others {
+            return Isolated::Domain(word);
+        }
+        found = Isolated::OtherKinds(word);
+    }
+    found
+}
+
 /// Looks at everything below `root`, normally `/`.
 pub fn check(root: &Path, is_root: bool) -> Vec<Check> {
     let kernel = |sentence: &str| Obstacle::Kernel(sentence.to_owned());
@@ -59,9 +94,7 @@ pub fn check(root: &Path, is_root: bool) -> Vec<Check> {
         false => Err(kernel(sentence)),
     };
     let cmdline = fs::read_to_string(root.join("proc/cmdline")).unwrap_or_default();
-    let isolated = cmdline
-        .split_whitespace()
-        .find(|word| word.starts_with("isolcpus="));
+    let isolated = isolated(&cmdline);
     vec![
         Check {
             name: "sched_ext",
@@ -87,9 +120,10 @@ pub fn check(root: &Path, is_root: bool) -> Vec<Check> {
         Check {
             name: "isolcpus",
             outcome: match isolated {
-                None => Ok("not set".into()),
-                Some(word) => Err(kernel(&format!(
-                    "sched_ext refuses to load with {word} on the kernel command line: boot without it"
+                Isolated::Nothing => Ok("not set".into()),
+                Isolated::OtherKinds(word) => Ok(format!("{word}, without the domain flag")),
+                Isolated::Domain(word) => Err(kernel(&format!(
+                    "sched_ext refuses to load with {word} on the kernel command line: boot without it, or with other flags than domain (isolcpus=managed_irq,...)"
                 ))),
             },
         },
@@ -152,5 +186,39 @@ mod tests {
         fs::write(root.join("sys/kernel/sched_ext/state"), "disabled\n").unwrap();
         fs::write(root.join("proc/cmdline"), "isolcpus=1-3\n").unwrap();
         assert_eq!(first_obstacle(root, true), Some("kernel"));
+        fs::write(root.join("proc/cmdline"), "isolcpus=managed_irq,1-3\n").unwrap();
+        assert_eq!(first_obstacle(root, true), None);
+    }
+
+    #[test]
+    fn only_isolated_domains_are_in_the_way() {
+        for cmdline in [
+            "quiet isolcpus=1-3",
+            "isolcpus=domain,1-3",
+            "isolcpus=nohz,domain,3",
+            "isolcpus=domain,managed_irq,3",
+            // Flags that no kernel knows do not count.
+            "isolcpus=io_queue,3",
+            // The last word does not replace the first.
+            "isolcpus=domain,3 isolcpus=managed_irq,3",
+            "isolcpus=managed_irq,3 isolcpus=3",
+        ] {
+            let found = isolated(cmdline);
+            assert!(matches!(found, Isolated::Domain(_)), "{cmdline}: {found:?}");
+        }
+        for cmdline in [
+            "isolcpus=managed_irq,1-3",
+            "isolcpus=nohz,managed_irq,2-3 nohz_full=2-3",
+            "isolcpus=nohz,3 -- isolcpus=3",
+        ] {
+            let found = isolated(cmdline);
+            assert!(
+                matches!(found, Isolated::OtherKinds(_)),
+                "{cmdline}: {found:?}"
+            );
+        }
+        for cmdline in ["", "quiet", "nohz_full=3", "-- isolcpus=3", "xisolcpus=3"] {
+            assert_eq!(isolated(cmdline), Isolated::Nothing, "{cmdline}");
+        }
     }
 }

@@ -320,6 +320,9 @@ mod tests {
             assert_eq!(found.len(), 1, "{told}");
         };
         break_and_look("proc/cmdline", "isolcpus=3\n", "boot without it");
+        let isolated = root.join("proc/cmdline");
+        fs::write(isolated, "isolcpus=managed_irq,3\n").unwrap();
+        assert_eq!(unwell(root, nowhere, status(State::Attached)), []);
         break_and_look("var/lib/infera/dumps/1.json", "{}", "1 reports");
         break_and_look("sys/devices/system/cpu/online", "x\n", "not a CPU list");
         let found = unwell(root, nowhere, status(State::SafeMode));
