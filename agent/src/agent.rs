@@ -2,6 +2,7 @@
 
 use crate::book::{Book, Debounce, TierSum, assign, sums};
 use crate::cli::Args;
+use crate::fence::{self, Beside};
 use crate::guard::{Paths, Supervisor, ask, stand_down, take_over};
 use crate::http::{Question, Shown};
 use crate::lint::{self, Judge, Snapshot, Verdict};
@@ -156,6 +157,7 @@ pub struct Agent {
     telling: Writing,
     ejects: Option<u64>,
     plan: Option<Plan>,
+    beside: Beside,
     // Set when pods are to be read again: what they map to has changed.
     reread: bool,
     // What is wrong with the configuration's file, said once.
@@ -207,6 +209,7 @@ impl Agent {
             telling: Writing::default(),
             ejects: None,
             plan: None,
+            beside: Beside::default(),
             reread: false,
             refused: None,
             sampler: Sampler::new(Path::new("/proc"), THREADS),
@@ -453,21 +456,9 @@ impl Agent {
         };
         let config = self.config.fenced_for(self.book.told().critical_cores);
         let plan = Plan::new(topology, &config);
-        let demoted = plan
-            .reasons
-            .iter()
-            .find(|reason| reason.contains("demoted"));
-        let known = self
-            .plan
-            .as_ref()
-            .is_some_and(|old| old.reasons == plan.reasons);
-        if let Some(reason) = demoted.filter(|_| !known) {
-            warn!("{reason}");
-            self.notices.push_back(Notice {
-                warning: true,
-                reason: "CriticalDemoted",
-                note: reason.clone(),
-            });
+        for notice in fence::changes(self.plan.as_ref(), &plan) {
+            warn!("{}", notice.note);
+            self.notices.push_back(notice);
         }
         self.plan = Some(plan);
     }
@@ -478,10 +469,12 @@ impl Agent {
         self.look_at_guard(refusal).await;
         if ticks.is_multiple_of(SLOW) {
             self.look_at_config().await;
+            self.look_at_partitions();
             self.look_at_stats().await;
         }
         if ticks.is_multiple_of(PRESSURE) {
             self.look_at_pressure();
+            self.look_at_cpusets();
         }
         self.lint();
         self.write();
@@ -545,6 +538,32 @@ impl Agent {
                 self.refused = Some(error.to_string());
             }
             Err(_) => {}
+        }
+    }
+
+    /// Plans anew when cpuset partitions came or went; the scheduler does so by itself.
+    fn look_at_partitions(&mut self) {
+        let Some(topology) = &mut self.topology else {
+            return;
+        };
+        let partitions = topology.partitions_below(&self.args.cgroup_root);
+        if partitions != topology.partitions {
+            topology.partitions = partitions;
+            self.make_plan();
+        }
+    }
+
+    fn look_at_cpusets(&mut self) {
+        let Some(plan) = &self.plan else { return };
+        let kubepods = self.kubepods();
+        let names = self.pods.values().map(|pod| {
+            let cgroup = kubepods.cgroup(&pod.cgroup_uid, pod.qos);
+            (cgroup, pod.name.clone())
+        });
+        let (root, pods) = (&self.args.cgroup_root, &self.book.told().pods);
+        for notice in self.beside.look(root, &plan.fence, pods, &names.collect()) {
+            warn!("{}", notice.note);
+            self.notices.push_back(notice);
         }
     }
 

@@ -3,6 +3,7 @@
 mod agent;
 mod book;
 mod cli;
+mod fence;
 mod guard;
 mod http;
 mod lint;
@@ -66,7 +67,8 @@ async fn run(args: Args) -> Result<()> {
     };
     let topology = Topology::read(Path::new("/sys/devices/system/cpu"))
         .inspect_err(|error| warn!("the shape of this machine is not known: {error}"))
-        .ok();
+        .ok()
+        .map(|topology| topology.with_partitions(&args.cgroup_root));
     let node = metrics::Node {
         kernel: rustix::system::uname()
             .release()

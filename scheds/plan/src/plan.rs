@@ -36,6 +36,8 @@ pub struct Plan {
     pub cpus: Vec<CpuPlan>,
     /// The CPUs fenced for Critical; empty when it shares.
     pub fence: CpuSet,
+    /// CPUs that would be in the fence if no cpuset partition had them.
+    pub beside: CpuSet,
     /// Caps and demotions, a sentence each.
     pub reasons: Vec<String>,
     /// Physical cores.
@@ -49,7 +51,7 @@ impl Plan {
     pub fn new(topology: &Topology, config: &Config) -> Plan {
         let cores = topology.cores.len();
         let mut reasons = Vec::new();
-        let fence = choose_fence(topology, config, &mut reasons);
+        let Chosen { fence, beside } = choose_fence(topology, config, &mut reasons);
         let cpus = topology
             .cpus()
             .into_iter()
@@ -74,10 +76,17 @@ impl Plan {
         Plan {
             cpus,
             fence,
+            beside,
             reasons,
             cores,
             llcs: topology.llcs.len(),
         }
+    }
+
+    /// The reason for [`Plan::beside`], if there is one.
+    #[must_use]
+    pub fn left_out(&self) -> Option<String> {
+        left_out(&self.beside)
     }
 }
 
@@ -88,8 +97,29 @@ fn next_sibling(topology: &Topology, cpu: usize) -> usize {
         .unwrap_or(cpu)
 }
 
-fn choose_fence(topology: &Topology, config: &Config, reasons: &mut Vec<String>) -> CpuSet {
-    let cores = &topology.cores;
+fn left_out(beside: &CpuSet) -> Option<String> {
+    (!beside.is_empty()).then(|| {
+        format!(
+            "the fence of critical leaves out CPUs {}: a cpuset partition has them, and Critical's tasks outside of it cannot run there",
+            format_cpu_list(beside)
+        )
+    })
+}
+
+/// A fence, and what it had to leave out.
+#[derive(Default)]
+struct Chosen {
+    fence: CpuSet,
+    /// As in [`Plan`].
+    beside: CpuSet,
+}
+
+fn choose_fence(topology: &Topology, config: &Config, reasons: &mut Vec<String>) -> Chosen {
+    let in_partition = |core: &&CpuSet| !core.is_disjoint(&topology.partitions);
+    // Critical pods are outside of partitions, so a fence on one's CPUs would stand empty.
+    let (taken, cores): (Vec<&CpuSet>, Vec<&CpuSet>) =
+        topology.cores.iter().partition(in_partition);
+    let mut beside = CpuSet::new();
     let chosen: Vec<&CpuSet> =
         match &config.fence {
             Fence::None => {
@@ -97,20 +127,26 @@ fn choose_fence(topology: &Topology, config: &Config, reasons: &mut Vec<String>)
                     "critical shares all CPUs: no fence is configured (tiers.critical.fence_cores)"
                         .into(),
                 );
-                return CpuSet::new();
+                return Chosen::default();
             }
             Fence::Cores(0) => {
                 reasons.push("critical shares all CPUs: the configuration wants no fence".into());
-                return CpuSet::new();
+                return Chosen::default();
             }
             // The last cores: CPU 0's takes more interrupts than any other. Those of an
             // LLC stand together, so that the fence shares caches as far as it can.
-            Fence::Cores(count) => cores.iter().rev().take(*count).collect(),
+            Fence::Cores(count) => {
+                let without = topology.cores.iter().rev().take(*count);
+                beside.extend(without.filter(in_partition).flatten());
+                cores.iter().rev().take(*count).copied().collect()
+            }
             Fence::Cpus(cpus) => {
-                let whole: Vec<&CpuSet> =
-                    cores.iter().filter(|core| core.is_subset(cpus)).collect();
+                let whole = |core: &&CpuSet| core.is_subset(cpus);
+                beside.extend(taken.iter().copied().filter(whole).flatten());
+                let whole: Vec<&CpuSet> = cores.iter().copied().filter(whole).collect();
                 let kept: CpuSet = whole.iter().copied().flatten().copied().collect();
-                if kept != *cpus {
+                let wanted: CpuSet = cpus.difference(&beside).copied().collect();
+                if kept != wanted {
                     reasons.push(format!(
                     "fence of critical cut from CPUs {} to {}: only whole online cores are fenced",
                     format_cpu_list(cpus),
@@ -120,36 +156,39 @@ fn choose_fence(topology: &Topology, config: &Config, reasons: &mut Vec<String>)
                 whole
             }
         };
+    reasons.extend(left_out(&beside));
     let asked = match &config.fence {
         Fence::Cores(count) => *count,
         _ => chosen.len(),
     };
+    let outside = match taken.is_empty() {
+        true => "",
+        false => " outside of cpuset partitions",
+    };
+    let mut fence = CpuSet::new();
     if asked == 0 {
-        return CpuSet::new();
-    }
-    if cores.len() <= 2 {
+        // Why has been said.
+    } else if cores.len() <= 2 {
         reasons.push(format!(
-            "critical demoted to shared CPUs: a node with {} physical core{} is never fenced",
+            "critical demoted to shared CPUs: a node with {} physical core{}{outside} is never fenced",
             cores.len(),
             if cores.len() == 1 { "" } else { "s" },
         ));
-        return CpuSet::new();
-    }
-    if asked >= cores.len() {
+    } else if asked >= cores.len() {
         reasons.push(format!(
-            "critical demoted to shared CPUs: it asks for {asked} of {} physical cores and one must stay for the rest",
+            "critical demoted to shared CPUs: it asks for {asked} of {} physical cores{outside} and one must stay for the rest",
             cores.len(),
         ));
-        return CpuSet::new();
+    } else {
+        fence = chosen.into_iter().flatten().copied().collect();
     }
-    let fence = chosen.into_iter().flatten().copied().collect();
     let llcs = topology.llcs_of(&fence);
     if llcs > 1 {
         reasons.push(format!(
             "the fence of critical spans {llcs} LLCs: its threads do not share one cache"
         ));
     }
-    fence
+    Chosen { fence, beside }
 }
 
 impl fmt::Display for Plan {
@@ -231,6 +270,45 @@ mod tests {
         assert!(plan(2).reasons.is_empty());
         assert_eq!(plan(3).reasons.len(), 1);
         assert!(plan(3).reasons[0].contains("spans 2 LLCs"));
+    }
+
+    #[test]
+    fn a_fence_on_a_partition_stands_elsewhere_and_says_so() {
+        let plan = |partitions: &[usize], fence: Fence| {
+            let topology = Topology {
+                partitions: partitions.iter().copied().collect(),
+                ..Topology::uniform(8, 2)
+            };
+            let config = Config {
+                fence,
+                ..Config::default()
+            };
+            Plan::new(&topology, &config)
+        };
+        // Half of a core is enough: a fence is whole cores.
+        for partitions in [&[3, 7][..], &[7]] {
+            let moved = plan(partitions, Fence::Cores(1));
+            assert_eq!(moved.fence, CpuSet::from([2, 6]));
+            assert_eq!(moved.beside, CpuSet::from([3, 7]));
+            assert!(moved.reasons[0].contains("leaves out CPUs 3,7: a cpuset partition"));
+        }
+        // One that is not in the way changes nothing.
+        let apart = plan(&[0, 4], Fence::Cores(1));
+        assert_eq!((apart.fence, apart.beside), ([3, 7].into(), [].into()));
+        assert_eq!(apart.reasons, [""; 0]);
+        let cpus = plan(&[3, 7], Fence::Cpus([2, 3, 6, 7].into()));
+        assert_eq!((cpus.fence, cpus.beside), ([2, 6].into(), [3, 7].into()));
+        assert_eq!(cpus.reasons.len(), 1, "{:?}", cpus.reasons);
+        let none = plan(&[3, 7], Fence::Cpus([3, 7].into()));
+        assert_eq!((none.fence, none.reasons.len()), ([].into(), 1));
+        // What partitions leave is what one core must stay of.
+        let full = plan(&[3, 7], Fence::Cores(3));
+        assert!(full.fence.is_empty());
+        assert!(full.reasons[1].contains("3 of 3 physical cores outside of cpuset partitions"));
+        let small = plan(&[2, 3, 6, 7], Fence::Cores(1));
+        assert!(small.fence.is_empty());
+        assert!(small.reasons[1].contains("2 physical cores outside of cpuset partitions"));
+        assert!(small.cpus.iter().all(|cpu| cpu.home == ALL_TIERS));
     }
 
     #[test]

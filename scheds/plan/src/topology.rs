@@ -67,6 +67,8 @@ pub struct Topology {
     pub cores: Vec<CpuSet>,
     /// Each LLC's CPUs, in order of its first CPU; one of all CPUs where sysfs tells of none.
     pub llcs: Vec<CpuSet>,
+    /// CPUs that cpuset partitions have: no task outside of such a partition runs there.
+    pub partitions: CpuSet,
 }
 
 impl Topology {
@@ -108,7 +110,30 @@ impl Topology {
         let llcs = partition(&cpus, sharing)?;
         // Stable: within an LLC they stay in order of their first CPUs.
         cores.sort_by_key(|core| llcs.iter().position(|llc| !llc.is_disjoint(core)));
-        Ok(Topology { cores, llcs })
+        Ok(Topology {
+            cores,
+            llcs,
+            partitions: CpuSet::new(),
+        })
+    }
+
+    /// The same with the CPUs that cpuset partitions below the cgroup mount `root` have now. They
+    /// come and go at run time, so this is read again where it matters.
+    #[must_use]
+    pub fn with_partitions(self, root: &Path) -> Topology {
+        let partitions = self.partitions_below(root);
+        Topology { partitions, ..self }
+    }
+
+    /// The CPUs that cpuset partitions below the cgroup mount `root` have: those that the root
+    /// cgroup has no more. Without cgroup v2's cpuset controller there are none.
+    #[must_use]
+    pub fn partitions_below(&self, root: &Path) -> CpuSet {
+        let text = fs::read_to_string(root.join("cpuset.cpus.effective")).unwrap_or_default();
+        match parse_cpu_list(&text) {
+            Ok(left) if !left.is_empty() => self.cpus().difference(&left).copied().collect(),
+            _ => CpuSet::new(),
+        }
     }
 
     /// A machine that is not here: so many CPUs, numbered as Linux does, in cores of so many
@@ -122,6 +147,7 @@ impl Topology {
                 .map(|core| (core..cores * threads).step_by(cores).collect())
                 .collect(),
             llcs: vec![(0..cores * threads).collect()],
+            partitions: CpuSet::new(),
         }
     }
 
@@ -218,6 +244,28 @@ mod tests {
     #[test]
     fn a_node_without_cpus_is_none() {
         assert!(Topology::parse(" \n", |_| None, |_| None).is_err());
+    }
+
+    #[test]
+    fn cpus_that_the_root_cgroup_has_no_more_are_in_partitions() {
+        let dir = tempfile::tempdir().unwrap();
+        let partitions = |text: &str| {
+            fs::write(dir.path().join("cpuset.cpus.effective"), text).unwrap();
+            let topology = Topology::uniform(4, 1).with_partitions(dir.path());
+            format_cpu_list(&topology.partitions)
+        };
+        assert_eq!(partitions("0-2\n"), "3");
+        assert_eq!(partitions("0-3\n"), "");
+        // CPUs that are offline for us, and what is no list.
+        assert_eq!(partitions("0,2-7\n"), "1");
+        for text in ["", "\n", "x"] {
+            assert_eq!(partitions(text), "", "{text:?}");
+        }
+        let nowhere = dir.path().join("v1");
+        assert_eq!(
+            Topology::uniform(4, 1).partitions_below(&nowhere),
+            [].into()
+        );
     }
 
     #[test]

@@ -28,7 +28,7 @@ use cli::Args;
 use crossbeam::channel::bounded;
 use exit_code::{Refusal, Status, why_it_ended};
 use infera_heartbeat::{Page, Phase};
-use infera_plan::ConfigError;
+use infera_plan::{ConfigError, Plan, Topology};
 use infera_policy::{Contained, Drill, REGISTRY, Sabotage, find, names};
 use log::{error, info, warn};
 use report::{Meter, SOCKET};
@@ -42,7 +42,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use watch::{Helper, plan_for};
+use watch::Helper;
 
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 const SYS_CPUS: &str = "/sys/devices/system/cpu";
@@ -130,8 +130,10 @@ fn run(args: Args) -> Result<Status, Refusal> {
         )
     })?;
     let drill = args.drill.as_deref().map(parse_drill).transpose()?;
-    let plan = plan_for(Path::new(SYS_CPUS), &config)
-        .map_err(|error| Refusal::new(Status::Internal, error.to_string()))?;
+    let topology = Topology::read(Path::new(SYS_CPUS))
+        .map_err(|error| Refusal::new(Status::Internal, error.to_string()))?
+        .with_partitions(Path::new(CGROUP_ROOT));
+    let plan = Plan::new(&topology, &config);
     if args.dry_run {
         println!("policy: {} - {}", entry.name, entry.summary);
         println!("{plan}");
@@ -158,7 +160,7 @@ fn run(args: Args) -> Result<Status, Refusal> {
         source,
         wanted,
         root: CGROUP_ROOT.into(),
-        cpus: SYS_CPUS.into(),
+        topology,
     };
     start("infera-watch", move || helper.run())?;
     let (eyes_in, eyes) = bounded(1);

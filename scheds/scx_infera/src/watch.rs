@@ -10,13 +10,13 @@ use crate::pods::Pods;
 use crate::source::{Source, Wanted};
 use crate::stats::Counters;
 use crossbeam::channel::{Receiver, Sender};
-use infera_plan::{Assignment, Config, Plan, Topology, TopologyError};
+use infera_plan::{Assignment, Config, Plan, Topology};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use log::{error, info, warn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// The cgroup tree is looked at no more often than this, however much comes and goes in it:
@@ -58,8 +58,8 @@ pub struct Helper {
     pub wanted: Wanted,
     /// The cgroup mount.
     pub root: PathBuf,
-    /// The CPU directory in sysfs.
-    pub cpus: PathBuf,
+    /// The node's CPUs. They stay as they are: the scheduler ends when a CPU comes or goes.
+    pub topology: Topology,
 }
 
 /// Why the helper goes on.
@@ -137,7 +137,10 @@ impl Helper {
             let rest = if told { REST } else { Timespec::default() };
             look = match self.wait(&follower, &rest) {
                 Woken::Notice => false,
-                Woken::Rest => true,
+                Woken::Rest => {
+                    self.follow_partitions();
+                    true
+                }
                 Woken::Reload => {
                     self.reload();
                     pods = Pods::new(&self.wanted.assignment.pods);
@@ -167,18 +170,12 @@ impl Helper {
         }
         let (before, config) = (self.wanted.effective(), wanted.effective());
         if config != before {
-            match plan_for(&self.cpus, &config) {
-                Ok(plan) => {
-                    info!("configuration read again\n{plan}");
-                    if config.policy != before.policy {
-                        warn!(
-                            "the policy stays the one it was started with: start again to change it"
-                        );
-                    }
-                    let _ = self.orders.send(Order::Configure(Box::new((config, plan))));
-                }
-                Err(error) => return warn!("configuration not changed: {error}"),
+            let plan = Plan::new(&self.topology, &config);
+            info!("configuration read again\n{plan}");
+            if config.policy != before.policy {
+                warn!("the policy stays the one it was started with: start again to change it");
             }
+            let _ = self.orders.send(Order::Configure(Box::new((config, plan))));
         }
         if wanted.assignment != self.wanted.assignment {
             let Assignment {
@@ -188,9 +185,59 @@ impl Helper {
         }
         self.wanted = wanted;
     }
+
+    /// Plans anew if cpuset partitions came or went, of which there is no notice.
+    fn follow_partitions(&mut self) {
+        let partitions = self.topology.partitions_below(&self.root);
+        if partitions == self.topology.partitions {
+            return;
+        }
+        self.topology.partitions = partitions;
+        let config = self.wanted.effective();
+        let plan = Plan::new(&self.topology, &config);
+        info!("cpuset partitions have changed\n{plan}");
+        let _ = self.orders.send(Order::Configure(Box::new((config, plan))));
+    }
 }
 
-/// The plan for `config` on the node whose CPUs `sys` describes.
-pub fn plan_for(sys: &Path, config: &Config) -> Result<Plan, TopologyError> {
-    Ok(Plan::new(&Topology::read(sys)?, config))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crossbeam::channel::bounded;
+    use infera_plan::Fence;
+    use std::fs::{File, write};
+
+    #[test]
+    fn a_partition_that_comes_or_goes_moves_the_fence_once() {
+        let root = tempfile::tempdir().unwrap();
+        let (orders, received) = bounded(16);
+        let mut helper = Helper {
+            attached: bounded(1).1,
+            hangup: File::open("/dev/null").unwrap().into(),
+            orders,
+            source: Source::default(),
+            wanted: Wanted {
+                config: Config {
+                    fence: Fence::Cores(1),
+                    ..Config::default()
+                },
+                ..Wanted::default()
+            },
+            root: root.path().into(),
+            topology: Topology::uniform(4, 1),
+        };
+        let mut fence = |left: &str| {
+            write(root.path().join("cpuset.cpus.effective"), left).unwrap();
+            helper.follow_partitions();
+            match received.try_recv() {
+                Ok(Order::Configure(planned)) => Some(planned.1.fence),
+                Ok(_) => panic!("another order"),
+                Err(_) => None,
+            }
+        };
+        assert_eq!(fence("0-3\n"), None);
+        assert_eq!(fence("0-2\n"), Some([2].into()));
+        assert_eq!(fence("0-2\n"), None);
+        assert_eq!(fence("0-3\n"), Some([3].into()));
+    }
 }

@@ -189,7 +189,8 @@ fn planned(root: &Path, path: &Path) -> Vec<Finding> {
     }];
     match Topology::read(&root.join("sys/devices/system/cpu")) {
         Ok(topology) => {
-            let plan = Plan::new(&topology, &config);
+            let cgroups = root.join("sys/fs/cgroup");
+            let plan = Plan::new(&topology.with_partitions(&cgroups), &config);
             findings.push(finding(
                 Health::Ok,
                 "machine",
@@ -201,9 +202,8 @@ fn planned(root: &Path, path: &Path) -> Vec<Finding> {
                 ),
             ));
             let demoted = plan.reasons.iter().find(|text| text.contains("demoted"));
-            if let Some(reason) = demoted {
-                findings.push(finding(Health::Warning, "plan", reason));
-            }
+            let unwell = demoted.cloned().into_iter().chain(plan.left_out());
+            findings.extend(unwell.map(|reason| finding(Health::Warning, "plan", reason)));
         }
         Err(error) => findings.push(finding(Health::Failure, "machine", error.to_string())),
     }

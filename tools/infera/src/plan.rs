@@ -144,7 +144,8 @@ fn files(args: &PlanArgs) -> Result<Parts> {
 }
 
 fn this_machine() -> Result<Topology> {
-    Ok(Topology::read(Path::new("/sys/devices/system/cpu"))?)
+    let topology = Topology::read(Path::new("/sys/devices/system/cpu"))?;
+    Ok(topology.with_partitions(Path::new("/sys/fs/cgroup")))
 }
 
 fn topology_of(node: &Node, threads_per_core: u16) -> Result<Topology> {

@@ -61,6 +61,9 @@ pub struct Collector {
     ticks: BTreeMap<usize, (u64, u64)>,
 }
 
+/// The cgroup mount.
+const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+
 impl Collector {
     /// Of this node. Fails where its CPUs cannot be told.
     pub fn new(config: &Path) -> Result<Collector> {
@@ -136,7 +139,9 @@ impl Collector {
         });
         let tiers = Tiers::new(&config.rules, &assignment.pods, BTreeMap::new());
         let config = config.fenced_for(assignment.critical_cores);
-        (tiers, Plan::new(&self.topology, &config))
+        let topology = self.topology.clone();
+        let topology = topology.with_partitions(Path::new(CGROUP_ROOT));
+        (tiers, Plan::new(&topology, &config))
     }
 }
 
