@@ -300,8 +300,13 @@ impl Agent {
 
     fn hear_pod(&mut self, event: Option<watcher::Result<Event<Pod>>>) {
         let facts = |agent: &Agent, pod: &Pod| {
-            let facts = PodFacts::of(pod, &agent.keys, &agent.config.priority_mapping)?;
-            Some((pod.metadata.uid.clone()?, facts))
+            let mut facts = PodFacts::of(pod, &agent.keys, &agent.config.priority_mapping)?;
+            let uid = pod.metadata.uid.clone()?;
+            // It is one of the node's own services, whatever its class.
+            if agent.args.pod_uid.as_ref() == Some(&uid) {
+                facts.tier = Tier::System;
+            }
+            Some((uid, facts))
         };
         match event {
             Some(Ok(Event::Init)) => self.listed = Some(BTreeMap::new()),

@@ -11,6 +11,9 @@ pub struct Args {
     /// This node's name in Kubernetes.
     #[arg(long, env = "NODE_NAME", value_name = "NAME", default_value = "")]
     pub node_name: String,
+    /// The uid of this agent's own pod, which is of the System tier.
+    #[arg(long, env = "POD_UID", value_name = "UID")]
+    pub pod_uid: Option<String>,
     /// Configuration file (TOML), the scheduler's and the agent's: [priority_mapping].
     #[arg(long, value_name = "FILE", default_value = "/etc/infera/infera.toml")]
     pub config: PathBuf,

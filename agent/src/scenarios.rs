@@ -70,6 +70,7 @@ impl Scene {
         let args = [
             "infera-agent",
             "--node-name=n",
+            "--pod-uid=infera-agent",
             "--no-scheduler",
             "--debounce-ms=50",
             "--config=/nowhere",
@@ -297,6 +298,44 @@ async fn pods_come_first_and_words_about_them_later() {
             );
             let written = words.as_object().unwrap().keys();
             assert!(written.clone().all(|key| key.starts_with("infera.io/")));
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn the_agents_own_pod_is_system_and_others_of_its_class_are_high() {
+    let node_critical = 2_000_001_000;
+    let shipper = pod("log-shipper", node_critical);
+    let scene = Scene::new(vec![pod("infera-agent", node_critical), shipper]);
+    scene
+        .play(async |scene| {
+            scene.watched().await;
+            let assignment = scene.assignment();
+            assert_eq!(assignment.critical_cores, None);
+            let tier = |name: &str| {
+                let pods = assignment.pods.iter();
+                let mut of = pods.filter(|pod| pod.cgroup.contains(name));
+                of.next().map(|pod| pod.tier)
+            };
+            // A dash would be another level of systemd's names.
+            assert_eq!(tier("infera_agent"), Some(Tier::System));
+            assert_eq!(tier("log_shipper"), Some(Tier::High));
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_fence_beside_a_partition_is_an_event() {
+    let scene = Scene::new(vec![pod("web", 1_000_000)]);
+    let effective = scene.dir.path().join("cgroup/cpuset.cpus.effective");
+    std::fs::write(&effective, "0-2,4-6\n").unwrap();
+    scene
+        .play(async |scene| {
+            scene
+                .until("an event", |world| {
+                    count(world, "POST \"CpusetBesideFence\"") == 1
+                })
+                .await;
         })
         .await;
 }

@@ -2,9 +2,13 @@
 
 use infera_policy::Tier;
 
-/// From here on Kubernetes' own classes lie, `system-cluster-critical` and
-/// `system-node-critical`; it allows nobody else priorities above a billion.
-const SYSTEM: i32 = 2_000_000_000;
+/// From here on Kubernetes' own classes lie, `system-cluster-critical` and `system-node-critical`;
+/// it allows no other class a priority above a billion.
+///
+/// Their pods are High. Not System: a log shipper of the class that uses every CPU would take the
+/// node from everything else. Not Critical: the class says what must not be evicted, not what
+/// needs whole cores, and dozens of such pods would fill the fence.
+const SYSTEM_CLASSES: i32 = 2_000_000_000;
 
 /// The quality-of-service class that Kubernetes gives a pod by its requests and limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +37,7 @@ pub struct PodPriority {
 /// The lowest pod priority of each tier, `[priority_mapping]`; below `low` is Background.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PriorityMapping {
-    /// From here on a pod is Critical.
+    /// From here on a pod is Critical, up to Kubernetes' own classes: those are High.
     pub critical: i32,
     /// From here on it is High.
     pub high: i32,
@@ -61,7 +65,7 @@ impl PriorityMapping {
     pub fn tier_of(&self, pod: &PodPriority) -> Tier {
         let untouched = pod.priority == 0 && !pod.has_class;
         let tier = match pod.priority {
-            SYSTEM.. => Tier::System,
+            SYSTEM_CLASSES.. => Tier::High,
             _ if untouched && pod.qos == QosClass::BestEffort => Tier::Background,
             _ if untouched => Tier::Normal,
             priority if priority >= self.critical => Tier::Critical,
@@ -96,9 +100,9 @@ mod tests {
     #[test]
     fn the_shipped_classes_have_the_tiers_of_their_names() {
         for (priority, expected) in [
-            (i32::MAX, Tier::System),
-            (2_000_001_000, Tier::System),
-            (2_000_000_000, Tier::System),
+            (i32::MAX, Tier::High),
+            (2_000_001_000, Tier::High),
+            (2_000_000_000, Tier::High),
             (1_999_999_999, Tier::Critical),
             (1_000_000, Tier::Critical),
             (999_999, Tier::High),
@@ -133,9 +137,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn more_priority_is_never_a_worse_tier(a: i32, b: i32) {
-            prop_assume!(a <= b);
-            prop_assert!(tier(pod(b)) <= tier(pod(a)));
+        fn more_priority_is_never_a_worse_tier_below_the_system_classes(a in ..SYSTEM_CLASSES, b in ..SYSTEM_CLASSES) {
+            let (lower, higher) = (a.min(b), a.max(b));
+            prop_assert!(tier(pod(higher)) <= tier(pod(lower)));
+        }
+
+        #[test]
+        fn no_priority_is_system_and_the_system_classes_are_off_the_fence(priority: i32, critical: i32, high: i32) {
+            let mapping = PriorityMapping { critical, high, ..PriorityMapping::default() };
+            let tier = mapping.tier_of(&pod(priority));
+            prop_assert_ne!(tier, Tier::System);
+            prop_assert!(priority < SYSTEM_CLASSES || tier == Tier::High);
         }
 
         #[test]

@@ -85,6 +85,11 @@ spec:
               valueFrom:
                 fieldRef:
                   fieldPath: spec.nodeName
+            # Its own pod is System, as the node's other services are.
+            - name: POD_UID
+              valueFrom:
+                fieldRef:
+                  fieldPath: metadata.uid
             {{- with $agent.extraEnv }}
             {{- toYaml . | nindent 12 }}
             {{- end }}
