@@ -450,7 +450,7 @@ impl Agent {
             // Not there yet: it reads the file when it comes.
             let _ = ask(&self.paths, Request::Reload).await;
         }
-        self.tiers = Tiers::new(&self.config.rules, &self.book.told().pods, by_cgroup);
+        self.tiers = Tiers::new(&self.config.all_rules(), &self.book.told().pods, by_cgroup);
         self.make_plan();
         self.shown.ready();
     }

@@ -3,7 +3,7 @@
 //! A file and not a message, so that it is in force again after the scheduler, the guard or
 //! the agent has started anew, also when nobody can be asked.
 
-use crate::config::pattern_of;
+use crate::rules::pattern_of;
 use infera_policy::Tier;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};

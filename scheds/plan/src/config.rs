@@ -2,13 +2,13 @@
 //! line and key.
 
 use crate::priority::PriorityMapping;
+use crate::rules::Rule;
 use crate::topology::{CpuSet, parse_cpu_list};
 use infera_policy::{Nanos, Tier, TierTable};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
-use std::iter;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 use toml::Spanned;
@@ -44,15 +44,6 @@ pub enum ConfigError {
     },
 }
 
-/// A cgroup path or glob, relative to the cgroup root, and its tier.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
-    /// Without the mount point: `/kubepods.slice/*`.
-    pub pattern: String,
-    /// Where its tasks go.
-    pub tier: Tier,
-}
-
 /// Which CPUs a tier wants to itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Fence {
@@ -73,6 +64,9 @@ pub struct Config {
     /// Each pattern once. Where two match one cgroup, the later rule counts; between a cgroup
     /// and its ancestor, the cgroup's own.
     pub rules: Vec<Rule>,
+    /// Whether the node's own services (kubelet, container runtime, systemd, sshd, ...) are System
+    /// where no rule names them: `Config::default_rules`.
+    pub system_units: bool,
     /// Per-tier parameters for the policy.
     pub tiers: TierTable,
     /// What Critical wants to itself.
@@ -90,6 +84,7 @@ impl Default for Config {
         Config {
             policy: None,
             rules: Vec::new(),
+            system_units: true,
             tiers: TierTable::default(),
             fence: Fence::None,
             loans: true,
@@ -103,6 +98,7 @@ impl Default for Config {
 #[serde(deny_unknown_fields, default)]
 struct File {
     policy: Option<String>,
+    system_units: Option<bool>,
     loans: Option<bool>,
     /// Milliseconds.
     user_bound_ms: Option<Spanned<u64>>,
@@ -130,32 +126,6 @@ struct PrioritySection {
     high: Spanned<i32>,
     normal: Spanned<i32>,
     low: Spanned<i32>,
-}
-
-/// The mount point of the cgroup tree, which paths may or may not begin with.
-const CGROUP_ROOT: &str = "/sys/fs/cgroup";
-
-pub(crate) fn pattern_of(path: &str) -> Result<String, String> {
-    let inner = path.strip_prefix(CGROUP_ROOT).unwrap_or(path);
-    let inner = inner.trim_end_matches('/');
-    if !inner.starts_with('/') {
-        return Err(format!(
-            "cgroup '{path}' is not an absolute path below {CGROUP_ROOT}"
-        ));
-    }
-    if inner.split('/').any(|part| part == "..") {
-        return Err(format!("cgroup '{path}' must not contain '..'"));
-    }
-    if inner.contains(char::is_control) {
-        return Err(format!(
-            "cgroup '{path}' must not contain control characters"
-        ));
-    }
-    // Part by part, too, as it is looked for: '[/]' is a pattern only as a whole.
-    for pattern in iter::once(inner).chain(inner.split('/')) {
-        glob::Pattern::new(pattern).map_err(|error| format!("cgroup '{path}': {error}"))?;
-    }
-    Ok(inner.to_owned())
 }
 
 /// The longest configuration, in bytes: parsing takes many times its length of the memory that
@@ -206,6 +176,7 @@ impl Config {
 
         let mut config = Config {
             policy: file.policy,
+            system_units: file.system_units.unwrap_or(true),
             loans: file.loans.unwrap_or(true),
             ..Config::default()
         };
@@ -366,31 +337,6 @@ impl Config {
         Ok(())
     }
 
-    fn add_rule(&mut self, tier: Tier, path: &str) -> Result<(), String> {
-        let pattern = pattern_of(path)?;
-        if let Some(rule) = self.rules.iter().find(|rule| rule.pattern == pattern) {
-            return Err(format!("cgroup '{path}' is already in tier {}", rule.tier));
-        }
-        self.rules.push(Rule { pattern, tier });
-        Ok(())
-    }
-
-    /// Adds the `--tier TIER=CGROUP` arguments.
-    pub fn add_arguments(&mut self, arguments: &[String]) -> Result<(), ConfigError> {
-        for argument in arguments {
-            let fail = |message: String| ConfigError::Rule {
-                argument: argument.clone(),
-                message,
-            };
-            let (tier, path) = argument.split_once('=').ok_or_else(|| {
-                fail("write it as TIER=CGROUP, for example critical=/my.slice".into())
-            })?;
-            let tier: Tier = tier.parse().map_err(|error| fail(format!("{error}")))?;
-            self.add_rule(tier, path).map_err(fail)?;
-        }
-        Ok(())
-    }
-
     /// With a fence of the whole cores that Critical pods ask for, where nobody chose one.
     #[must_use]
     pub fn fenced_for(&self, critical_cores: Option<usize>) -> Config {
@@ -420,7 +366,7 @@ mod tests {
     #[test]
     fn a_full_file_is_taken_over() {
         let config = parse(
-            "policy = 'strict'\nloans = false\n[tiers.critical]\ncgroups = ['/sys/fs/cgroup/crit', '/k/*']\n\
+            "policy = 'strict'\nsystem_units = false\nloans = false\n[tiers.critical]\ncgroups = ['/sys/fs/cgroup/crit', '/k/*']\n\
              slice_us = 2000\nfence_cores = 1\n[tiers.background]\nmin_share = 0.1\n\
              [priority_mapping]\ncritical = 10\nhigh = 5\nnormal = 0\nlow = -5\n",
         )
@@ -428,7 +374,8 @@ mod tests {
         assert_eq!(config.policy.as_deref(), Some("strict"));
         assert_eq!(config.rules[0].pattern, "/crit");
         assert_eq!(config.fence, Fence::Cores(1));
-        assert!(!config.loans);
+        assert!(!config.loans && !config.system_units);
+        assert!(parse("").unwrap().system_units);
         assert_eq!(config.tiers.get(Tier::Background).min_share, 100);
     }
 
@@ -436,6 +383,10 @@ mod tests {
     fn errors_name_file_line_and_key() {
         for (text, expected) in [
             ("policy = 1\n", "infera.toml:1: "),
+            (
+                "system_units = 'all'\n",
+                "infera.toml:1: invalid type: string",
+            ),
             ("\nslices = 3\n", "infera.toml:2: unknown field `slices`"),
             (
                 "[tiers.gold]\n",
@@ -495,20 +446,5 @@ mod tests {
     fn a_fence_of_no_cpus_is_none() {
         let config = parse("[tiers.critical]\nfence_cpus = ''\n").unwrap();
         assert_eq!(config.fence, Fence::Cores(0));
-    }
-
-    #[test]
-    fn arguments_are_checked_like_the_file() {
-        let mut config = Config::default();
-        let refuse = |config: &mut Config, text: &str| {
-            config
-                .add_arguments(&[text.to_owned()])
-                .unwrap_err()
-                .to_string()
-        };
-        config.add_arguments(&["critical=/crit".into()]).unwrap();
-        assert!(refuse(&mut config, "high=/crit").contains("already in tier critical"));
-        assert!(refuse(&mut config, "gold=/x").contains("unknown tier 'gold'"));
-        assert!(refuse(&mut config, "critical").contains("TIER=CGROUP"));
     }
 }

@@ -8,12 +8,15 @@ mod assignment;
 mod config;
 mod plan;
 mod priority;
+mod rules;
 mod sizing;
+mod system_units;
 mod topology;
 
 pub use assignment::{ASSIGNMENT_FILE, Assignment, AssignmentError, PodCgroup};
-pub use config::{Config, ConfigError, Fence, Rule};
+pub use config::{Config, ConfigError, Fence};
 pub use plan::{CpuPlan, Plan, TierMask, bit};
 pub use priority::{PodPriority, PriorityMapping, QosClass};
+pub use rules::Rule;
 pub use sizing::{PodSize, Sizing, TierSize, whole_cores};
 pub use topology::{CpuSet, Topology, TopologyError, format_cpu_list, parse_cpu_list};

@@ -6,7 +6,7 @@ use log::warn;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
 use rustix::io::Errno;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 
@@ -37,9 +37,10 @@ impl Follower {
     /// Follows what `rules` and `pods` can name below `root`. Whether that succeeded: where it
     /// did not, the tree has to be looked at.
     pub fn follow(&mut self, root: &Path, rules: &[Rule], pods: &Pods) -> bool {
-        let result = rules
-            .iter()
-            .try_for_each(|rule| self.add_rule(root, rule))
+        let above: BTreeSet<&Path> = rules.iter().flat_map(above).collect();
+        let result = above
+            .into_iter()
+            .try_for_each(|pattern| self.add_pattern(root, pattern))
             .and_then(|()| {
                 let mut directories = pods.directories(root).into_iter();
                 directories.try_for_each(|path| self.add(path, false))
@@ -93,22 +94,13 @@ impl Follower {
         look
     }
 
-    /// Follows each directory above those that the rule's pattern names.
-    fn add_rule(&mut self, root: &Path, rule: &Rule) -> Result<(), Errno> {
+    /// Follows the directories that `pattern` names.
+    fn add_pattern(&mut self, root: &Path, pattern: &Path) -> Result<(), Errno> {
         let base = glob::Pattern::escape(&root.to_string_lossy());
-        let deep = rule.pattern.ends_with("**");
-        for above in Path::new(&rule.pattern)
-            .ancestors()
-            .skip(usize::from(!deep))
-        {
-            let Ok(paths) = glob::glob(&format!("{base}{}", above.display())) else {
-                continue; // checked when the rule was made
-            };
-            for path in paths.flatten() {
-                self.add(path, true)?;
-            }
-        }
-        Ok(())
+        let Ok(paths) = glob::glob(&format!("{base}{}", pattern.display())) else {
+            return Ok(()); // checked when the rule was made
+        };
+        paths.flatten().try_for_each(|path| self.add(path, true))
     }
 
     fn add(&mut self, path: PathBuf, for_rules: bool) -> Result<(), Errno> {
@@ -127,6 +119,14 @@ impl Follower {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The patterns of the directories above those that the rule names. Most of the default rules have
+/// the same ones.
+fn above(rule: &Rule) -> impl Iterator<Item = &Path> {
+    let deep = rule.pattern.ends_with("**");
+    let ancestors = Path::new(&rule.pattern).ancestors();
+    ancestors.skip(usize::from(!deep))
 }
 
 #[cfg(test)]

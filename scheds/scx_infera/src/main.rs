@@ -137,8 +137,8 @@ fn run(args: Args) -> Result<Status, Refusal> {
     if args.dry_run {
         println!("policy: {} - {}", entry.name, entry.summary);
         println!("{plan}");
-        for rule in &config.rules {
-            println!("  tier {}: cgroup {}", rule.tier, rule.pattern);
+        for line in config.describe_rules(Path::new(CGROUP_ROOT)) {
+            println!("  {line}");
         }
         for pod in &wanted.assignment.pods {
             println!("  tier {}: pod {}", pod.tier, pod.cgroup);

@@ -108,19 +108,19 @@ impl Helper {
         let mut told = false;
         // Of the rules alone.
         let mut named = Table::new();
+        let mut rules = self.wanted.config.all_rules();
         loop {
             // In this order: what comes after the look is noticed.
             look |= follower.take(&self.root, &mut pods);
             if look {
-                let rules = &self.wanted.config.rules;
-                told = follower.follow(&self.root, rules, &pods);
+                told = follower.follow(&self.root, &rules, &pods);
                 if looked.elapsed() < LOOK_AGAIN {
                     pods.look(&self.root);
                 } else {
                     pods.look_again(&self.root);
                     looked = Instant::now();
                 }
-                named = resolve(&self.root, rules);
+                named = resolve(&self.root, &rules);
             }
             let found = with_pods(&named, &pods);
             match apply(&map, &assignment, &found) {
@@ -143,6 +143,7 @@ impl Helper {
                 }
                 Woken::Reload => {
                     self.reload();
+                    rules = self.wanted.config.all_rules();
                     pods = Pods::new(&self.wanted.assignment.pods);
                     true
                 }

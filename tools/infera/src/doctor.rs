@@ -6,6 +6,7 @@ use clap::Args;
 use infera_control::{ClientError, Request, SOCKET, State, Status, ask};
 use infera_kernel::{Need, Options, attached, check};
 use infera_plan::{Config, Plan, Topology};
+use infera_policy::Tier;
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -187,9 +188,10 @@ fn planned(root: &Path, path: &Path) -> Vec<Finding> {
             format!("no {}: the defaults", path.display()),
         ),
     }];
+    let cgroups = root.join("sys/fs/cgroup");
+    findings.push(system_units(&cgroups, &config));
     match Topology::read(&root.join("sys/devices/system/cpu")) {
         Ok(topology) => {
-            let cgroups = root.join("sys/fs/cgroup");
             let plan = Plan::new(&topology.with_partitions(&cgroups), &config);
             findings.push(finding(
                 Health::Ok,
@@ -208,6 +210,24 @@ fn planned(root: &Path, path: &Path) -> Vec<Finding> {
         Err(error) => findings.push(finding(Health::Failure, "machine", error.to_string())),
     }
     findings
+}
+
+/// Which of the node's own services are System by the default rules.
+fn system_units(cgroups: &Path, config: &Config) -> Finding {
+    let rules = config.default_rules();
+    let named = rules.iter().filter(|rule| rule.tier == Tier::System);
+    let paths = named.flat_map(|rule| rule.cgroups(cgroups));
+    let names: Vec<String> = paths
+        .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+        .collect();
+    let sentence = match (config.system_units, names.is_empty()) {
+        (false, _) => {
+            "off (system_units = false): the kubelet and the container runtime are Normal where no rule names them".to_owned()
+        }
+        (true, true) => "none of the default rules' cgroups is on this node".to_owned(),
+        (true, false) => format!("System by default rules: {}", names.join(", ")),
+    };
+    finding(Health::Ok, "system units", sentence)
 }
 
 /// What the guard says.
@@ -334,6 +354,31 @@ mod tests {
         let found = unwell(root, &bad, status(State::Attached));
         assert_eq!(found[0].health, Health::Failure);
         assert!(found[0].sentence.contains("bad.toml:1:"), "{found:?}");
+    }
+
+    #[test]
+    fn services_that_are_system_by_default_are_shown() {
+        let dir = node();
+        let path = dir.path().join("infera.toml");
+        let said = |text: &str| {
+            fs::write(&path, text).unwrap();
+            let findings = examine(dir.path(), true, &path, status(State::Attached));
+            let mut units = findings.into_iter().filter(|it| it.name == "system units");
+            units.next().unwrap().sentence
+        };
+        assert!(said("").contains("none of the default rules' cgroups"));
+        for unit in ["kubelet.service", "containerd.service/4f2a"] {
+            let slice = dir.path().join("sys/fs/cgroup/system.slice");
+            fs::create_dir_all(slice.join(unit)).unwrap();
+        }
+        let by_default = "System by default rules: ";
+        assert_eq!(
+            said(""),
+            format!("{by_default}kubelet.service, containerd.service")
+        );
+        let rule = "[tiers.high]\ncgroups = ['/system.slice/kubelet.service']\n";
+        assert_eq!(said(rule), format!("{by_default}containerd.service"));
+        assert!(said("system_units = false\n").starts_with("off "));
     }
 
     #[test]

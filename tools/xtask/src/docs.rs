@@ -212,6 +212,7 @@ mod tests {
         for key in [
             "policy",
             "loans",
+            "system_units",
             "tiers.critical.fence_cores",
             "tiers.low.weight",
         ] {

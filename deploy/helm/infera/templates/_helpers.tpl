@@ -110,6 +110,7 @@ podAntiAffinity:
 {{- with .Values.config -}}
 {{- if .policy }}policy = {{ toJson .policy }}
 {{ end -}}
+system_units = {{ .system_units }}
 loans = {{ .loans }}
 user_bound_ms = {{ int64 .user_bound_ms }}
 {{- range $tier, $section := .tiers }}

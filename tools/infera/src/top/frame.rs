@@ -137,7 +137,7 @@ impl Collector {
             missing.push(error.to_string());
             Assignment::default()
         });
-        let tiers = Tiers::new(&config.rules, &assignment.pods, BTreeMap::new());
+        let tiers = Tiers::new(&config.all_rules(), &assignment.pods, BTreeMap::new());
         let config = config.fenced_for(assignment.critical_cores);
         let topology = self.topology.clone();
         let topology = topology.with_partitions(Path::new(CGROUP_ROOT));

@@ -26,6 +26,10 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["--set", "agent.image.tag=15"], "tag"),
     (&["--set", "agent.tolerations=all"], "tolerations"),
     (&["--set-string", "config.loans=true"], "loans"),
+    (
+        &["--set-string", "config.system_units=true"],
+        "system_units",
+    ),
     (&["--set-string", "metrics.port=9100"], "port"),
     // Out of range.
     (&["--set", "metrics.port=80"], "port"),
