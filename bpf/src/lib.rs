@@ -72,22 +72,63 @@ pub const fn unpack_weight(weight: u64) -> (usize, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use infera_policy::Tier;
+
+    /// Every entry of the header's enums, with its value.
+    fn header() -> Vec<(&'static str, u64)> {
+        let mut entries = Vec::new();
+        let mut next = None;
+        for line in include_str!("../overlay.h").lines() {
+            let code = line.split("/*").next().unwrap_or_default().trim();
+            if code.starts_with("enum ") {
+                next = Some(0);
+            } else if code.starts_with('}') {
+                next = None;
+            } else if let (Some(value), Some(code)) = (next, code.strip_suffix(',')) {
+                let (name, value) = match code.split_once('=') {
+                    Some((name, text)) => (name.trim(), text.trim().parse().expect("a number")),
+                    None => (code, value),
+                };
+                entries.push((name, value));
+                next = Some(value + 1);
+            }
+        }
+        entries
+    }
 
     #[test]
     fn header_and_mirror_agree() {
-        let header = include_str!("../overlay.h");
-        for (name, value) in [
-            ("TIER_SLOTS", TIER_SLOTS),
-            ("LAT_BUCKETS", LAT_BUCKETS),
-            ("MAX_CGROUPS", MAX_CGROUPS),
-        ] {
-            let line = header
-                .lines()
-                .find(|line| line.trim_start().starts_with(name))
-                .expect("the header has it");
-            let text = line.split(['=', ',']).nth(1).expect("a value").trim();
-            assert_eq!(text.parse(), Ok(value), "{name}");
+        let mut mirror: Vec<(String, u64)> = Vec::new();
+        for tier in Tier::ALL {
+            let name = format!("TIER_{}", tier.name().to_uppercase());
+            mirror.push((name, tier.index() as u64));
         }
+        mirror.push(("NR_TIERS".into(), Tier::COUNT as u64));
+        mirror.push(("TIER_SLOTS".into(), TIER_SLOTS as u64));
+        mirror.push(("LAT_BUCKETS".into(), LAT_BUCKETS as u64));
+        mirror.push(("MAX_CGROUPS".into(), MAX_CGROUPS as u64));
+        for path in Path::ALL {
+            let name = format!("PATH_{}", path.name().to_uppercase());
+            mirror.push((name, path as u64));
+        }
+        mirror.push(("NR_PATHS".into(), Path::ALL.len() as u64));
+        mirror.push(("MSG_PICKED".into(), MSG_PICKED));
+        // The overlay's alone.
+        let own = [
+            "ALIVE_MS",
+            "ALIVE_CHECK_MS",
+            "ATTACH_MS",
+            "MEASURED",
+            "MAX_DEPTH",
+            "PATH_SLOTS",
+        ];
+        let header: Vec<(String, u64)> = header()
+            .into_iter()
+            .filter(|(name, _)| !own.contains(name))
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+        assert_eq!(header, mirror);
+        assert!(TIER_SLOTS.is_power_of_two() && Tier::COUNT <= TIER_SLOTS);
     }
 
     #[test]
