@@ -258,6 +258,7 @@ impl Metrics {
                 ("queue", row.queue),
                 ("user", row.user),
                 ("full", row.full),
+                ("peer", row.peer),
             ] {
                 let label = PathLabel { path, tier: label };
                 self.dispatches.get_or_create(&label).inc_by(count);

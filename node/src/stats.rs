@@ -29,6 +29,8 @@ pub struct TierStats {
     pub user: u64,
     /// That ran in arrival order, the ring to the policy being full.
     pub full: u64,
+    /// That took a CPU from a task of their tier that had run more.
+    pub peer: u64,
     /// 99 % of wakeups waited less than this.
     pub p99_wake_us: f64,
     /// Wakeups by latency: entry `b` counts those of 2^b to 2^(b+1) nanoseconds.

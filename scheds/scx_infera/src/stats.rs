@@ -74,6 +74,8 @@ pub struct TierMetrics {
     pub user: u64,
     #[stat(desc = "times a task ran in arrival order, the ring to the policy being full (count)")]
     pub full: u64,
+    #[stat(desc = "times a task took a CPU from a task of its tier that had run more (count)")]
+    pub peer: u64,
     #[stat(desc = "99 % of wakeups waited less than this (microseconds; 0: nothing woke up)")]
     pub p99_wake_us: f64,
     #[stat(
@@ -139,6 +141,7 @@ impl TierMetrics {
             queue: took(Path::Queue),
             user: took(Path::User),
             full: took(Path::Full),
+            peer: took(Path::Peer),
             p99_wake_us: quantile_us(&latency, 0.99).unwrap_or(0.0),
             wake_log2_ns: latency.into(),
         }
@@ -164,8 +167,8 @@ impl fmt::Display for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<11}{:>8}{:>10}{:>10}{:>10}{:>10}{:>8}{:>12}",
-            "tier", "cpus", "idle", "preempt", "queue", "user", "full", "p99 wake us"
+            "{:<11}{:>8}{:>10}{:>10}{:>10}{:>10}{:>8}{:>10}{:>12}",
+            "tier", "cpus", "idle", "preempt", "queue", "user", "full", "peer", "p99 wake us"
         )?;
         for tier in Tier::ALL {
             let Some(row) = self.tiers.get(tier.name()) else {
@@ -177,8 +180,8 @@ impl fmt::Display for Metrics {
             };
             writeln!(
                 f,
-                "{tier:<11}{:>8.2}{:>10}{:>10}{:>10}{:>10}{:>8}{p99:>12}",
-                row.cpus, row.idle, row.preempt, row.queue, row.user, row.full
+                "{tier:<11}{:>8.2}{:>10}{:>10}{:>10}{:>10}{:>8}{:>10}{p99:>12}",
+                row.cpus, row.idle, row.preempt, row.queue, row.user, row.full, row.peer
             )?;
         }
         write!(

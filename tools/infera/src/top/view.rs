@@ -121,7 +121,7 @@ fn tier_table(frame: &Frame, history: &History, width: u16) -> Table<'static> {
             Cell::from(each(row.wake_log2_ns.iter().sum())),
             Cell::from(format!("{p99:>10}")),
             Cell::from(each(row.idle)),
-            Cell::from(each(row.preempt)),
+            Cell::from(each(row.preempt + row.peer)),
             Cell::from(each(row.queue)),
             Cell::from(format!(" {}", each(row.user + row.full))),
             Cell::from(history.sparkline(tier, usize::from(width.saturating_sub(71)).max(10)))
