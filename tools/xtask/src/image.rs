@@ -31,12 +31,13 @@ const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/tm
 const GROUP: &[u8] = b"root:x:0:\nnobody:x:65534:\n";
 
 /// The project's programs, taken from the release build where they exist.
-const PROGRAMS: [&str; 5] = [
+const PROGRAMS: [&str; 6] = [
     "scx_infera",
     "infera-guard",
     "infera-agent",
     "infera",
     "infera-load",
+    "infera-guest-tests",
 ];
 
 /// Directories that are mount points or expected to exist.

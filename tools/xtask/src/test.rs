@@ -12,6 +12,7 @@ use crate::vm::{self, VmOptions, console_tail};
 use crate::workspace;
 use anyhow::{Result, bail};
 use clap::Args;
+use infera_guest_tests::Test;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::process::Command;
 use std::thread;
@@ -21,27 +22,27 @@ use std::time::Duration;
 pub const PRELUDE: &str = include_str!("../guest-tests/prelude.sh");
 
 /// A script that runs in a guest and succeeds by exiting with 0.
-struct GuestTest {
+struct Script {
     name: &'static str,
     script: &'static str,
 }
 
-macro_rules! guest_tests {
+macro_rules! scripts {
     ($($name:ident),* $(,)?) => {
-        &[$(GuestTest {
+        &[$(Script {
             name: stringify!($name),
             script: include_str!(concat!("../guest-tests/", stringify!($name), ".sh")),
         }),*]
     };
 }
 
-const GUEST_TESTS: &[GuestTest] = guest_tests![
+/// The guest tests in shell. New ones are in Rust: tools/guest-tests.
+const SCRIPTS: &[Script] = scripts![
     attaches_and_leaves,
     five_cgroups_are_five_tiers,
     children_and_moved_threads_change_tier,
     a_critical_wakeup_preempts_background,
     a_normal_wakeup_preempts_background,
-    nice_counts_within_a_tier,
     affinity_outside_the_own_cpus_still_runs,
     tiers_take_turns_on_a_busy_cpu,
     background_stays_off_a_wanted_fence,
@@ -69,6 +70,9 @@ pub struct TestArgs {
     /// Only the guest tests.
     #[arg(long)]
     guest: bool,
+    /// The policy that guest tests in Rust attach; those in shell have their own.
+    #[arg(long, default_value = "weighted")]
+    policy: String,
     /// Only guest tests whose name contains this.
     filter: Option<String>,
 }
@@ -130,13 +134,15 @@ pub fn main(args: &TestArgs) -> Result<()> {
 }
 
 fn guest_tests(args: &TestArgs, release: &str) -> Result<()> {
-    let trials = GUEST_TESTS
-        .iter()
-        .map(|test| {
-            let kernel = args.kernel.clone();
-            Trial::test(test.name, move || guest_test(test, kernel)).with_kind(release)
-        })
-        .collect();
+    let scripts = SCRIPTS.iter().map(|test| {
+        let kernel = args.kernel.clone();
+        Trial::test(test.name, move || script(test, kernel)).with_kind(release)
+    });
+    let in_rust = infera_guest_tests::TESTS.iter().map(|test| {
+        let (kernel, policy) = (args.kernel.clone(), args.policy.clone());
+        Trial::test(test.name, move || in_rust(test, kernel, &policy)).with_kind(release)
+    });
+    let trials = scripts.chain(in_rust).collect();
     let arguments = Arguments {
         filter: args.filter.clone(),
         // In exact time a guest keeps one of the machine's CPUs busy.
@@ -161,18 +167,42 @@ fn topology_of(script: &str) -> Option<[u32; 3]> {
     parts.try_into().ok()
 }
 
-fn guest_test(test: &GuestTest, kernel: String) -> Result<(), Failed> {
+fn script(test: &Script, kernel: String) -> Result<(), Failed> {
+    let command = ["sh", "-c", &format!("{PRELUDE}\n{}", test.script)].map(str::to_owned);
     let options = VmOptions {
+        topology: topology_of(test.script),
+        ..options(kernel)
+    };
+    succeeds(&options, &command).map(|_| ())
+}
+
+fn in_rust(test: &Test, kernel: String, policy: &str) -> Result<(), Failed> {
+    let command = ["infera-guest-tests", test.name, "--policy", policy].map(str::to_owned);
+    let options = VmOptions {
+        topology: test.topology,
+        turn_us: test.turn_us,
+        ..options(kernel)
+    };
+    // What it measured is worth a look even where it is as it must be.
+    let figures = succeeds(&options, &command)?;
+    eprint!("{}:\n{figures}", test.name);
+    Ok(())
+}
+
+fn options(kernel: String) -> VmOptions {
+    VmOptions {
         kernel,
         // A busy machine cannot disturb exact time, and QEMU's CPUs in parallel now and then
         // lose a timer interrupt for good: docs/decisions.md.
         exact: true,
-        timeout: Duration::from_secs(600),
-        topology: topology_of(test.script),
+        timeout: Duration::from_secs(900),
         ..VmOptions::default()
-    };
-    let command = ["sh", "-c", &format!("{PRELUDE}\n{}", test.script)].map(str::to_owned);
-    let outcome = vm::run(&options, &command, |_| ()).map_err(|error| format!("{error:#}"))?;
+    }
+}
+
+/// What the command printed, if it ended with 0.
+fn succeeds(options: &VmOptions, command: &[String]) -> Result<String, Failed> {
+    let outcome = vm::run(options, command, |_| ()).map_err(|error| format!("{error:#}"))?;
     if outcome.timed_out {
         return Err(format!(
             "timed out\n{}\n{}",
@@ -182,7 +212,13 @@ fn guest_test(test: &GuestTest, kernel: String) -> Result<(), Failed> {
         .into());
     }
     if outcome.status != 0 {
-        return Err(format!("status {}\n{}", outcome.status, outcome.output).into());
+        return Err(format!(
+            "status {}\n{}\nthe guest's kernel log is in {}",
+            outcome.status,
+            outcome.output,
+            outcome.console.display()
+        )
+        .into());
     }
-    Ok(())
+    Ok(outcome.output)
 }

@@ -1,0 +1,209 @@
+//! More busy threads than CPUs for them: nothing may be ejected, lost, or kept waiting for long.
+
+use super::{PLAIN, USER_TIERS, attach, cgroups, judge};
+use crate::clock::{monotonic, sleep};
+use crate::page::Reading;
+use crate::{Cgroup, Context, Crowd, Findings, Load, Row, Sleeper, Test, Waits};
+use anyhow::Result;
+use infera_policy::Tier;
+use std::time::Duration;
+
+/// More busy System threads than CPUs beside work of the other tiers.
+pub const SYSTEM_ROW: Row = Row {
+    name: "system_crowd",
+    what: "8 busy System threads, 8 of other tiers, 4 CPUs",
+    wait: Duration::from_millis(3_000),
+    limit: Duration::from_secs(90),
+    run: system_crowd,
+};
+
+/// [`SYSTEM_ROW`] as a test.
+pub const A_SYSTEM_CROWD: Test = Test {
+    name: "a_system_crowd",
+    run: |context, findings| judge(context, findings, &SYSTEM_ROW),
+    ..PLAIN
+};
+
+const fn pinned_row(
+    name: &'static str,
+    what: &'static str,
+    run: fn(&Context, &mut Findings) -> Result<Waits>,
+) -> Row {
+    Row {
+        name,
+        what,
+        wait: Duration::from_millis(3_000),
+        limit: Duration::from_secs(90),
+        run,
+    }
+}
+
+/// A crowd of each tier that is pinned to one CPU, in the order of the tiers.
+pub const PINNED_ROWS: [Row; 5] = [
+    pinned_row(
+        "pinned_crowd_critical",
+        "16 busy Critical threads pinned to one CPU",
+        |context, findings| pinned_crowd(context, findings, Tier::Critical),
+    ),
+    pinned_row(
+        "pinned_crowd_high",
+        "16 busy High threads pinned to one CPU",
+        |context, findings| pinned_crowd(context, findings, Tier::High),
+    ),
+    pinned_row(
+        "pinned_crowd_normal",
+        "16 busy Normal threads pinned to one CPU",
+        |context, findings| pinned_crowd(context, findings, Tier::Normal),
+    ),
+    pinned_row(
+        "pinned_crowd_low",
+        "16 busy Low threads pinned to one CPU",
+        |context, findings| pinned_crowd(context, findings, Tier::Low),
+    ),
+    pinned_row(
+        "pinned_crowd_background",
+        "16 busy Background threads pinned to one CPU",
+        |context, findings| pinned_crowd(context, findings, Tier::Background),
+    ),
+];
+
+/// [`PINNED_ROWS`] as a test.
+pub const PINNED_CROWDS: Test = Test {
+    name: "pinned_crowds",
+    run: |context, findings| {
+        PINNED_ROWS
+            .iter()
+            .try_for_each(|row| judge(context, findings, row))
+    },
+    ..PLAIN
+};
+
+/// A cpuset with more busy threads than CPUs, and a sleeper outside of it.
+pub const CPUSET_ROW: Row = Row {
+    name: "overcommitted_cpuset",
+    what: "24 busy threads in a cpuset of one CPU",
+    wait: Duration::from_millis(3_000),
+    limit: Duration::from_secs(60),
+    run: overcommitted_cpuset,
+};
+
+/// [`CPUSET_ROW`] as a test; in turns short enough for the sleeper's figure.
+pub const OVERCOMMITTED_CPUSET: Test = Test {
+    name: CPUSET_ROW.name,
+    turn_us: Some(50),
+    run: |context, findings| judge(context, findings, &CPUSET_ROW),
+    ..PLAIN
+};
+
+/// The CPU of crowds that are bound to one.
+const CROWDED: usize = 1;
+
+/// A thread that gets nothing for so long is lost.
+const LOST: Duration = Duration::from_secs(3);
+
+/// What a sleeper's 99th percentile may be beside a cpuset that is none of its CPUs, in microseconds. The
+/// fault matrix rotates the CPUs in turns of up to 1 ms, which are in it.
+const ELSEWHERE_US: f64 = 2_000.0;
+
+fn system_crowd(context: &Context, findings: &mut Findings) -> Result<Waits> {
+    let cgroups = cgroups()?;
+    let scheduler = attach(context, &cgroups)?;
+    let others = [Tier::Critical, Tier::High, Tier::Normal, Tier::Background];
+    let start = |tier: Tier| hogs(&cgroups, tier, 2).start();
+    let mut loads = others.map(start).into_iter().collect::<Result<Vec<_>>>()?;
+    sleep(Duration::from_secs(1));
+    let service = Sleeper::start(&cgroups[Tier::Critical.index()], Duration::from_secs(8))?;
+    loads.push(hogs(&cgroups, Tier::System, 8).start()?);
+    let waits = watch(context, &loads, Duration::from_secs(8))?;
+    scheduler.expect_steady(&context.node, findings)?;
+    for (tier, load) in others.into_iter().chain([Tier::System]).zip(&loads) {
+        let wait = load.longest_wait()?;
+        findings.figure(format!("{tier}: longest wait {} ms", wait.as_millis()));
+    }
+    drop(loads);
+    let latest_wakeup = Some(latest(service)?);
+    scheduler.leave(&context.node, findings)?;
+    Ok(Waits {
+        latest_wakeup,
+        ..waits
+    })
+}
+
+fn pinned_crowd(context: &Context, findings: &mut Findings, tier: Tier) -> Result<Waits> {
+    let cgroups = cgroups()?;
+    let scheduler = attach(context, &cgroups)?;
+    // In every other tier a free hog, and one that has no other CPU either.
+    let mut loads = Vec::new();
+    for other in USER_TIERS.into_iter().filter(|other| *other != tier) {
+        loads.push(hogs(&cgroups, other, 1).start()?);
+        loads.push(hogs(&cgroups, other, 1).pinned([CROWDED]).start()?);
+    }
+    loads.push(hogs(&cgroups, tier, 16).pinned([CROWDED]).start()?);
+    let waits = watch(context, &loads, Duration::from_secs(6))?;
+    scheduler.expect_steady(&context.node, findings)?;
+    drop(loads);
+    scheduler.leave(&context.node, findings)?;
+    Ok(waits)
+}
+
+fn overcommitted_cpuset(context: &Context, findings: &mut Findings) -> Result<Waits> {
+    let cgroups = cgroups()?;
+    let normal = &cgroups[Tier::Normal.index()];
+    // Unknown to the rules, so Normal like the sleeper.
+    let cpuset = Cgroup::create("cpuset")?;
+    cpuset.set_cpus(&[CROWDED].into())?;
+    let scheduler = attach(context, &cgroups)?;
+    let loads = [Crowd::hogs(&cpuset, "cpuset", 24).start()?];
+    sleep(Duration::from_millis(500));
+    let sleeper = Sleeper::start(normal, Duration::from_secs(5))?;
+    let waits = watch(context, &loads, Duration::from_secs(5))?;
+    let wakeups = sleeper.finish()?;
+    findings.figure(format!(
+        "a sleeper elsewhere: p50 {:.0} us, p99 {:.0} us, latest {:.0} us",
+        wakeups.p50_us, wakeups.p99_us, wakeups.max_us
+    ));
+    findings.expect(wakeups.count > 0 && wakeups.p99_us <= ELSEWHERE_US, || {
+        format!(
+            "p99 of a sleeper elsewhere is {:.0} us, not at most {ELSEWHERE_US}",
+            wakeups.p99_us
+        )
+    });
+    scheduler.expect_steady(&context.node, findings)?;
+    drop(loads);
+    scheduler.leave(&context.node, findings)?;
+    Ok(waits)
+}
+
+/// Busy threads in a tier's cgroup, called after it.
+pub fn hogs(cgroups: &[Cgroup], tier: Tier, threads: usize) -> Crowd<'_> {
+    Crowd::hogs(&cgroups[tier.index()], tier.name(), threads)
+}
+
+/// Lets the loads run for so long, and says how long their threads waited, and which got nothing at the end.
+pub fn watch(context: &Context, loads: &[Load], time: Duration) -> Result<Waits> {
+    let all = || -> Result<Vec<Reading>> {
+        let readings: Result<Vec<_>> = loads.iter().map(Load::readings).collect();
+        Ok(readings?.concat())
+    };
+    sleep(time.saturating_sub(LOST));
+    let before = all()?;
+    sleep(LOST);
+    let after = all()?;
+    let now = monotonic();
+    let longest = after.iter().map(|reading| reading.waited(now)).max();
+    let lost = before
+        .iter()
+        .zip(&after)
+        .filter(|(then, now)| then.cpu == now.cpu);
+    Ok(Waits {
+        longest: longest.unwrap_or_default(),
+        latest_wakeup: None,
+        lost: lost.count(),
+        enabled: context.node.is_enabled()?,
+    })
+}
+
+/// The latest wakeup of a sleeper.
+fn latest(sleeper: Sleeper) -> Result<Duration> {
+    Ok(Duration::from_secs_f64(sleeper.finish()?.max_us / 1e6))
+}

@@ -1,0 +1,93 @@
+//! The tests and rows, and what they share.
+
+mod crowds;
+mod fairness;
+mod fence;
+mod offline;
+mod sleepers;
+
+use crate::{Cgroup, Context, Findings, Row, Scheduler, Test};
+use anyhow::Result;
+use infera_policy::Tier;
+use std::time::Duration;
+
+/// Every guest test.
+pub const TESTS: &[Test] = &[
+    fairness::EQUAL_WEIGHT,
+    fairness::NICE_LEVELS,
+    fairness::SLEEPING_ON_PURPOSE,
+    crowds::PINNED_CROWDS,
+    crowds::OVERCOMMITTED_CPUSET,
+    crowds::A_SYSTEM_CROWD,
+    offline::AN_OFFLINE_CPU,
+    sleepers::A_SLEEPER_IN_A_CROWD,
+    fence::WHOLE_CORES,
+];
+
+/// Every row of the fault matrix that is carried out here.
+pub const ROWS: &[Row] = &[
+    crowds::SYSTEM_ROW,
+    crowds::PINNED_ROWS[0],
+    crowds::PINNED_ROWS[1],
+    crowds::PINNED_ROWS[2],
+    crowds::PINNED_ROWS[3],
+    crowds::PINNED_ROWS[4],
+    crowds::CPUSET_ROW,
+    offline::ROW,
+];
+
+/// The tiers that workloads are in.
+const USER_TIERS: [Tier; 5] = [
+    Tier::Critical,
+    Tier::High,
+    Tier::Normal,
+    Tier::Low,
+    Tier::Background,
+];
+
+/// What needs four plain CPUs, as QEMU rotates by itself.
+const PLAIN: Test = Test {
+    name: "",
+    topology: None,
+    turn_us: None,
+    limit: Duration::from_secs(180),
+    run: |_, _| Ok(()),
+};
+
+/// A cgroup per tier of [`Tier::ALL`], by rank.
+fn cgroups() -> Result<Vec<Cgroup>> {
+    let create = |tier: Tier| Cgroup::create(tier.name());
+    Tier::ALL.into_iter().map(create).collect()
+}
+
+/// Attached, with [`cgroups`] in their tiers.
+fn attach(context: &Context, cgroups: &[Cgroup]) -> Result<Scheduler> {
+    let rules: Vec<_> = Tier::ALL.into_iter().zip(cgroups).collect();
+    Scheduler::attach(&context.node, &context.policy, &rules, "")
+}
+
+/// A row of the fault matrix, judged as a test.
+fn judge(context: &Context, findings: &mut Findings, row: &Row) -> Result<()> {
+    let waits = (row.run)(context, findings)?;
+    findings.figure(format!(
+        "{}: longest wait {} ms, {} threads lost{}",
+        row.name,
+        waits.longest.as_millis(),
+        waits.lost,
+        match waits.latest_wakeup {
+            Some(wakeup) => format!(", latest Critical wakeup {} us", wakeup.as_micros()),
+            None => String::new(),
+        }
+    ));
+    findings.expect(waits.longest <= row.wait, || {
+        format!(
+            "a thread waited {} ms for a CPU, not at most {}",
+            waits.longest.as_millis(),
+            row.wait.as_millis()
+        )
+    });
+    findings.expect(waits.lost == 0, || {
+        format!("{} threads got no CPU any more", waits.lost)
+    });
+    Ok(())
+}
