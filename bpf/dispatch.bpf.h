@@ -55,6 +55,21 @@ static bool prev_is_before(struct search *s, const struct head *head)
 	return t->vtime < head->key;
 }
 
+/*
+ * Whether prev, within its wake slices, is still behind its tier: then what waits can wait for one more,
+ * as far as this CPU's credit goes.
+ */
+static bool prev_is_entitled(struct search *s, u32 tier)
+{
+	struct infera_task *t = s->t;
+
+	if (!t || !s->c || !(t->flags & TASK_WOKEN) ||
+	    t->vtime + infera_wake_gran_ns[slot(tier)] >= tier_clock[slot(tier)] || !has_credit(s->c, s->now))
+		return false;
+	t->flags |= TASK_CREDITED;
+	return true;
+}
+
 /* Gives the CPU to the first task of @tier that may run on it, or to prev if that comes before. */
 static bool serve_tier(struct search *s, u32 tier)
 {
@@ -64,7 +79,8 @@ static bool serve_tier(struct search *s, u32 tier)
 		return false;
 	if (!tier_waiting(tier, s->now))
 		return s->tier == tier && keep(s, slice_of(tier));
-	if (s->tier == tier && by_vtime(tier) && peek(TIER_DSQ(tier), &head) && prev_is_before(s, &head) &&
+	if (s->tier == tier && by_vtime(tier) && peek(TIER_DSQ(tier), &head) &&
+	    (prev_is_before(s, &head) || prev_is_entitled(s, tier)) &&
 	    keep(s, infera_wake_slice_ns[slot(tier)]))
 		return true;
 	if (!scx_bpf_dsq_move_to_local(TIER_DSQ(tier), 0))

@@ -24,15 +24,16 @@ static u64 scaled(u64 ns, u32 weight)
 }
 
 /*
- * Puts @t, which becomes runnable or goes on, into the order of @tier: a newcomer at the tier's
- * clock, and nothing further behind the clock than the credit, so that sleeping saves up no more.
+ * Puts @t, which becomes runnable or goes on, into the order of @tier: nothing further behind the clock
+ * than the credit, so that sleeping saves up no more, and a newcomer halfway, where the others are on average:
+ * the clock is that of the task furthest ahead.
  */
 static u64 enter_order(struct infera_task *t, u32 tier)
 {
 	u64 clock = tier_clock[slot(tier)], credit = infera_wake_credit_ns[slot(tier)];
 
 	if (!t->vtime)
-		t->vtime = clock;
+		t->vtime = clock - credit / 2;
 	else if (t->vtime + credit < clock)
 		t->vtime = clock - credit;
 	return t->vtime;
