@@ -28,6 +28,16 @@ enum Node {
     Left,
 }
 
+/// What carries a fault out.
+#[derive(Clone, Copy, PartialEq)]
+enum By {
+    /// A function of guest-scripts/faults.sh.
+    Script,
+    /// A row of tools/guest-tests. New ones are there.
+    GuestTests,
+}
+
+#[derive(Clone, Copy)]
 struct Fault {
     name: &'static str,
     what: &'static str,
@@ -36,6 +46,7 @@ struct Fault {
     wait: f64,
     /// Whether every CI run has it.
     fast: bool,
+    by: By,
 }
 
 const fn fault(name: &'static str, what: &'static str, node: Node, fast: bool) -> Fault {
@@ -45,6 +56,7 @@ const fn fault(name: &'static str, what: &'static str, node: Node, fast: bool) -
         node,
         wait: 1_500.0,
         fast,
+        by: By::Script,
     }
 }
 
@@ -237,6 +249,22 @@ const FAULTS: &[Fault] = &[
     fault("safe_mode_signal", "SIGUSR1", Node::Returns(150.0), false),
 ];
 
+/// A row of tools/guest-tests: the node stays, and the row has its own bound on waiting. CI runs have each
+/// as a guest test.
+fn guest_tests_row(row: &infera_guest_tests::Row) -> Fault {
+    Fault {
+        wait: row.wait.as_secs_f64() * 1e3,
+        by: By::GuestTests,
+        ..fault(row.name, row.what, Node::Stays, false)
+    }
+}
+
+/// Every row.
+fn faults() -> impl Iterator<Item = Fault> {
+    let rows = infera_guest_tests::ROWS.iter().map(guest_tests_row);
+    FAULTS.iter().copied().chain(rows)
+}
+
 /// Which faults.
 #[derive(Args)]
 pub struct FaultArgs {
@@ -280,8 +308,7 @@ pub fn fast(kernel: &str) -> Result<()> {
 
 fn matrix(args: &FaultArgs) -> Result<()> {
     let kernel = &args.kernel;
-    let wanted: Vec<&Fault> = FAULTS
-        .iter()
+    let wanted: Vec<Fault> = faults()
         .filter(|fault| fault.fast || !args.fast)
         .filter(|fault| {
             args.filter
@@ -307,9 +334,9 @@ fn matrix(args: &FaultArgs) -> Result<()> {
 }
 
 /// One boot; how many failed.
-fn run(args: &FaultArgs, batch: &[&Fault]) -> Result<usize> {
-    let rows: Vec<String> = batch
-        .iter()
+fn run(args: &FaultArgs, batch: &[Fault]) -> Result<usize> {
+    let of = |by| batch.iter().filter(move |fault| fault.by == by);
+    let rows: Vec<String> = of(By::Script)
         .map(|fault| {
             let after = match fault.node {
                 Node::Stays | Node::Returns(_) => "enabled",
@@ -319,7 +346,10 @@ fn run(args: &FaultArgs, batch: &[&Fault]) -> Result<usize> {
         })
         .collect();
     let show = if args.verbose { "SHOW=1\n" } else { "" };
-    let script = format!("ROWS='{}'\n{show}{SCRIPT}", rows.join(" "));
+    let mut script = format!("ROWS='{}'\n{show}{SCRIPT}\n", rows.join(" "));
+    for fault in of(By::GuestTests) {
+        script.push_str(&format!("infera-guest-tests row {}\n", fault.name));
+    }
     let options = VmOptions {
         kernel: args.kernel.clone(),
         exact: true,
@@ -453,7 +483,7 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_script() {
-        for fault in FAULTS {
+        for fault in faults().filter(|fault| fault.by == By::Script) {
             assert!(
                 SCRIPT.contains(&format!("fault_{}()", fault.name)),
                 "{}",
