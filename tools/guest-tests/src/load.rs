@@ -122,6 +122,12 @@ impl Load {
         }
     }
 
+    /// What its threads are called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// What each thread has published.
     pub fn readings(&self) -> Result<Vec<Reading>> {
         page::read(&self.page)

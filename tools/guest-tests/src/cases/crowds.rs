@@ -136,11 +136,17 @@ fn pinned_crowd(context: &Context, findings: &mut Findings, tier: Tier) -> Resul
     let mut loads = Vec::new();
     for other in USER_TIERS.into_iter().filter(|other| *other != tier) {
         loads.push(hogs(&cgroups, other, 1).start()?);
-        loads.push(hogs(&cgroups, other, 1).pinned([CROWDED]).start()?);
+        let cgroup = &cgroups[other.index()];
+        let bound = Crowd::hogs(cgroup, &format!("bound-{other}"), 1);
+        loads.push(bound.pinned([CROWDED]).start()?);
     }
     loads.push(hogs(&cgroups, tier, 16).pinned([CROWDED]).start()?);
     let waits = watch(context, &loads, Duration::from_secs(6))?;
     scheduler.expect_steady(&context.node, findings)?;
+    for load in &loads {
+        let wait = load.longest_wait()?;
+        findings.figure(format!("  {}: {} ms", load.name(), wait.as_millis()));
+    }
     drop(loads);
     scheduler.leave(&context.node, findings)?;
     Ok(waits)
