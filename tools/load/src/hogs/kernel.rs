@@ -9,20 +9,21 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 
 use crate::chain::pipe;
 
-/// Read at once: a block size of `dd` and of backups, and far more than a tick's worth of short calls.
-const READ: usize = 1 << 20;
+/// Read at once, as `dd bs=4M` does: about a millisecond inside one system call. Units of the other kinds take about
+/// as long.
+const READ: usize = 1 << 22;
 /// The pages of a unit of faults.
 const PAGES: usize = 256;
 const PAGE: usize = 4096;
 /// What a pipe holds.
 const PIPE: usize = 1 << 16;
 /// How often a pipe is filled and emptied in a unit.
-const FILLS: usize = 4;
+const FILLS: usize = 16;
 
 /// The kinds of kernel work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
-    /// Reads of /dev/zero, 1 MiB each: long system calls.
+    /// Reads of /dev/zero, 4 MiB each: long system calls.
     Zero,
     /// Page faults: many short entries into the kernel.
     Faults,
@@ -102,7 +103,7 @@ fn map() -> Result<*mut u8> {
     // SAFETY: a new mapping at an address of the kernel's choice disturbs no other.
     let base = unsafe { mmap_anonymous(std::ptr::null_mut(), PAGES * PAGE, prot, flags) }
         .context("mapping memory")?;
-    // A huge page would make 256 faults one.
+    // A huge page would make one fault of all these.
     // SAFETY: the pages are of the new mapping.
     unsafe { madvise(base, PAGES * PAGE, Advice::LinuxNoHugepage) }
         .context("refusing huge pages")?;

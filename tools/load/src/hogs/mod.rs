@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long)]
     pub processes: bool,
     /// Work inside the kernel instead of spinning: these kinds by turns, a kind for each hog; all of them
-    /// where none is named. Units of different kinds differ in size.
+    /// where none is named. Units of different kinds are of about 1 ms each, and not of one length.
     #[arg(
         long,
         value_name = "KIND",
