@@ -46,7 +46,7 @@ static long take_decision(struct bpf_dynptr *dynptr, void *context)
 	 * back the decision before it.
 	 */
 	if (t->enq_cnt != (u32)d->enq_cnt) {
-		leave_decided(t);
+		leave_queue(t);
 		if (scx_bpf_dispatch_nr_slots() < slots)
 			scx_bpf_dispatch_cancel();
 		__sync_fetch_and_add(&nr_cancel_dispatches, 1);

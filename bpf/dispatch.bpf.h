@@ -63,8 +63,7 @@ static bool prev_is_entitled(struct search *s, u32 tier)
 {
 	struct infera_task *t = s->t;
 
-	if (!t || !s->c || !(t->flags & TASK_WOKEN) ||
-	    t->vtime + infera_wake_gran_ns[slot(tier)] >= tier_clock[slot(tier)] || !has_credit(s->c, s->now))
+	if (!t || !s->c || !is_behind(t, tier) || !has_credit(s->c, s->now))
 		return false;
 	t->flags |= TASK_CREDITED;
 	return true;

@@ -49,6 +49,16 @@ GLOBAL s32 queue_to_user(struct task_struct *p __arg_trusted, u32 tier, s32 cpu,
 #define MIN_REST_NS	(100 * 1000ULL)
 
 /*
+ * @t, woken and back from its CPU, is still behind its tier: it keeps its place, whatever has that CPU now.
+ * So sleeping is worth one credit in the whole, and not one wake slice.
+ */
+static bool is_behind(const struct infera_task *t, u32 tier)
+{
+	return (t->flags & TASK_WOKEN) && by_vtime(tier) &&
+	       t->vtime + infera_wake_gran_ns[slot(tier)] < tier_clock[slot(tier)];
+}
+
+/*
  * The slice with which @t waits by virtual time in the kernel; 0: it used up its slice, and the policy
  * decides. A preempted task has its rest: that was decided already. A woken one and a newcomer
  * have a wake slice. Where the policy orders wakeups, they wait for its decision.
@@ -194,12 +204,17 @@ void BPF_STRUCT_OPS(infera_enqueue, struct task_struct *p, u64 enq_flags)
 	}
 	t->enq_cnt++;
 	t->queued_at = now;
-	leave_decided(t);
+	leave_queue(t);
+	/* A better scheduling class took the CPU, where @p ran or was the next: it has its slice still. */
+	if (enq_flags & SCX_ENQ_REENQ)
+		t->rest = p->scx.slice;
 	tier = task_tier(p, t);
 	if (is_helper(p) && !is_pinned(p)) {
 		enqueue_helper(p, prev_cpu, enq_flags);
 		return;
 	}
+	if (!wakeup && t->rest < MIN_REST_NS && is_user_tier(tier) && is_behind(t, tier))
+		t->rest = infera_wake_slice_ns[slot(tier)];
 	/* In order of time: a preempted task keeps its place. */
 	if (wakeup || t->rest < MIN_REST_NS)
 		t->due = now - (wakeup ? woken_lead(slot(t->tier)) : 0);

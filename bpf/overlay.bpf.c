@@ -68,7 +68,7 @@ void BPF_STRUCT_OPS(infera_disable, struct task_struct *p)
 	struct infera_task *t = lookup_task(p);
 
 	if (t)
-		leave_decided(t);
+		leave_queue(t);
 }
 
 s32 BPF_STRUCT_OPS(infera_init_task, struct task_struct *p, struct scx_init_task_args *args)

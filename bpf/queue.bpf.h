@@ -86,6 +86,10 @@ static __always_inline void queue_tier(struct task_struct *p, struct infera_task
 		       u64 enq_flags, u64 now)
 {
 	fill(&tier_queues[slot(tier)], now);
+	if ((t->flags & (TASK_WOKEN | TASK_WAITING)) == TASK_WOKEN) {
+		t->flags |= TASK_WAITING;
+		__sync_fetch_and_add(&woken_waiting[slot(t->tier)], 1);
+	}
 	scx_bpf_dsq_insert_vtime(p, TIER_DSQ(tier), slice, by_vtime(tier) ? t->vtime : t->due, enq_flags);
 }
 
@@ -115,11 +119,12 @@ static __always_inline void queue_pinned(struct task_struct *p, s32 cpu, u32 tie
 	scx_bpf_dsq_insert_vtime(p, cpu_to_dsq(cpu), slice, next_turn(cpu, tier), enq_flags);
 }
 
-/* @t is in no queue as a decided task any more. */
-static void leave_decided(struct infera_task *t)
+/* @t, which is still of the tier that it was queued in, is in no queue any more. */
+static void leave_queue(struct infera_task *t)
 {
-	if (!(t->flags & TASK_DECIDED))
-		return;
-	t->flags &= ~TASK_DECIDED;
-	__sync_fetch_and_sub(&infera_run_depth, 1);
+	if (t->flags & TASK_DECIDED)
+		__sync_fetch_and_sub(&infera_run_depth, 1);
+	if (t->flags & TASK_WAITING)
+		__sync_fetch_and_sub(&woken_waiting[slot(t->tier)], 1);
+	t->flags &= ~(TASK_DECIDED | TASK_WAITING);
 }

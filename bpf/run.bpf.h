@@ -79,7 +79,7 @@ void BPF_STRUCT_OPS(infera_running, struct task_struct *p)
 		sched_wanted_at = 0;
 		t->tier = TIER_SYSTEM;
 	}
-	leave_decided(t);
+	leave_queue(t);
 	tier = slot(t->tier);
 	t->run_at = now;
 	c->cut = 0;
@@ -154,8 +154,10 @@ void BPF_STRUCT_OPS(infera_tick, struct task_struct *p)
 		}
 	}
 	gran = infera_wake_gran_ns[slot(tier)];
-	if (gran != NEVER && tier_waiting(tier, now) && may_use(cpu, tier) && peek(TIER_DSQ(tier), &head) &&
-	    head.woken && vtime_on(c, now) > head.key + gran)
+	/* Another that waits in front of a woken one has a turn, too, but not as soon. */
+	if (gran != NEVER && woken_waiting[slot(tier)] && tier_waiting(tier, now) && may_use(cpu, tier) &&
+	    peek(TIER_DSQ(tier), &head) &&
+	    vtime_on(c, now) > head.key + (head.woken ? gran : infera_wake_slice_ns[slot(tier)]))
 		cut_slice(p, c);
 }
 
@@ -168,7 +170,8 @@ void BPF_STRUCT_OPS(infera_stopping, struct task_struct *p, bool runnable)
 
 	if (!c || !t)
 		return;
-	t->rest = runnable && (c->claimed || c->cut) ? time_delta(t->until, now) : 0;
+	/* A better scheduling class leaves p->scx.slice as it is; a preemption of ours ends it. */
+	t->rest = runnable && (c->claimed || c->cut || p->scx.slice) ? time_delta(t->until, now) : 0;
 	charge(p, t, c, cpu, now);
 	t->flags &= ~TASK_CREDITED;
 	if (runnable) {

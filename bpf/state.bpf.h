@@ -34,6 +34,7 @@ struct cpu_ctx {
 	u32 pending;	/* the scheduler process has work, as of this dispatch */
 	u32 asked;	/* the scheduler has had its part of the user tiers' guaranteed turn */
 	u32 weight;	/* of the running task */
+	u32 woken;	/* the running task is within its wake slice */
 	u64 vt;		/* virtual time of the running task at vt_at */
 	u64 vt_at;
 	s64 credit;	/* ns that credited wakeups may still run here, as of credit_at */
@@ -49,6 +50,9 @@ static struct cpu_ctx cpu_ctxs[MAX_CPUS];
 /* CPUs by the tier they last ran, a bit each: where to look for a victim. `tier` above decides. */
 #define CPU_WORDS	(MAX_CPUS / 64)
 static volatile u64 running_on[TIER_SLOTS][CPU_WORDS];
+
+/* Woken tasks in each tier's queue. Where there are some, what runs gives way at a tick. */
+static volatile u64 woken_waiting[TIER_SLOTS] __attribute__((aligned(64)));
 
 /* Since when the scheduler process has had work it has not seen; 0: none. */
 static volatile u64 sched_wanted_at __attribute__((aligned(64)));
@@ -68,6 +72,7 @@ enum task_flag {
 	TASK_DECIDED	= 2,	/* counted in infera_run_depth */
 	TASK_PICKED	= 4,	/* the policy decided on it since it last had it */
 	TASK_CREDITED	= 8,	/* runs on a CPU that it took from a peer */
+	TASK_WAITING	= 16,	/* counted in woken_waiting[] of its tier */
 };
 
 /* A task. Written by the callbacks for it, which the kernel does not run at the same time. */

@@ -57,6 +57,7 @@ static void start_clock(struct task_struct *p, struct infera_task *t, struct cpu
 	c->vt = t->vtime;
 	c->vt_at = now;
 	c->weight = p->scx.weight;
+	c->woken = t->flags & TASK_WOKEN;
 }
 
 /*

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::clock::{self, MS, US};
 use crate::report::{Latencies, Periodic};
 use crate::rng::SplitMix64;
-use crate::window::{Turn, Window};
+use crate::window::{LEAD, Turn, Window};
 use crate::work::Speed;
 
 /// Options of `burst`.
@@ -37,7 +37,7 @@ pub fn run(args: &Args) -> Result<Periodic> {
     let speed = Speed::calibrate();
     let period = args.period_us.saturating_mul(US);
     let work = args.work_us.saturating_mul(US);
-    let start = clock::monotonic() + 2 * MS;
+    let start = clock::monotonic() + LEAD;
     let window = Window::until(start.saturating_add(args.duration_ms.saturating_mul(MS)));
     let measured = thread::scope(|scope| {
         let workers: Vec<_> = (0..args.threads)

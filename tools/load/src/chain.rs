@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::clock::{self, MS, US};
 use crate::report::{Latencies, Periodic};
 use crate::rng::SplitMix64;
-use crate::window::{Turn, Window};
+use crate::window::{LEAD, Turn, Window};
 use crate::work::Speed;
 
 /// Options of `chain`.
@@ -54,7 +54,7 @@ pub fn run(args: &Args) -> Result<Periodic> {
         }
     }
     let mut back = next;
-    let start = clock::monotonic() + 2 * MS;
+    let start = clock::monotonic() + LEAD;
     let mut window = Window::until(start.saturating_add(args.duration_ms.saturating_mul(MS)));
     let mut rng = SplitMix64::for_thread(args.seed, 0);
     let period = args.period_us * US;

@@ -13,7 +13,7 @@ use crate::protocol::{self, Reply};
 use crate::report::{Latencies, Summary};
 use crate::rng::SplitMix64;
 use crate::signal;
-use crate::window::{Turn, Window};
+use crate::window::{LEAD, Turn, Window};
 
 /// How long a server that is just starting is waited for.
 const PATIENCE: u64 = 10_000 * MS;
@@ -81,7 +81,7 @@ pub fn run(args: &Args) -> Result<Report> {
     preload(&mut connections[0], args.keys, &value)
         .with_context(|| format!("storing the keys at {}", args.connect))?;
 
-    let start = clock::monotonic() + 2 * MS;
+    let start = clock::monotonic() + LEAD;
     let window = Window::until(start.saturating_add(args.duration_ms.saturating_mul(MS)));
     let value = &value;
     let measured = thread::scope(|scope| {

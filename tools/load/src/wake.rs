@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::clock::{self, MS, US};
 use crate::report::{Latencies, Periodic};
 use crate::tour::Tour;
-use crate::window::{Turn, Window};
+use crate::window::{LEAD, Turn, Window};
 
 /// Options of `wake`.
 #[derive(Debug, clap::Args)]
@@ -34,7 +34,7 @@ const STAY: u64 = 25;
 pub fn run(args: &Args) -> Result<Periodic> {
     clock::tighten_timers()?;
     let interval = args.interval_us.saturating_mul(US);
-    let start = clock::monotonic() + 2 * MS;
+    let start = clock::monotonic() + LEAD;
     let window = Window::until(start.saturating_add(args.duration_ms.saturating_mul(MS)));
     let threads = u64::from(args.threads);
     let measured = thread::scope(|scope| {

@@ -1,6 +1,13 @@
 //! The time during which a measurement makes its scheduled events.
 
-use crate::{clock, signal};
+use crate::{
+    clock::{self, MS},
+    signal,
+};
+
+/// From the decision on a schedule to its first event: in that time the threads start, which is not
+/// what is measured, and which beside a crowd takes a process tens of milliseconds.
+pub const LEAD: u64 = 100 * MS;
 
 /// What became of a scheduled event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
