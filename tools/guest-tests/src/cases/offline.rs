@@ -1,7 +1,7 @@
 //! A CPU that tasks may use and that is offline.
 
 use super::{PLAIN, USER_TIERS, cgroups, judge};
-use crate::cases::crowds::{hogs, watch};
+use crate::cases::crowds::{PROMISED, by_load, hogs, watch};
 use crate::{Context, Findings, Row, Scheduler, Test, Waits};
 use anyhow::{Context as _, Result};
 use infera_policy::Tier;
@@ -11,7 +11,7 @@ use std::time::Duration;
 pub const ROW: Row = Row {
     name: "offline_cpu_in_the_mask",
     what: "threads whose mask has an offline CPU",
-    wait: Duration::from_millis(3_000),
+    wait: PROMISED,
     limit: Duration::from_secs(60),
     run,
 };
@@ -48,6 +48,7 @@ fn run(context: &Context, findings: &mut Findings) -> Result<Waits> {
     }
     let waits = watch(context, &loads, Duration::from_secs(8))?;
     scheduler.expect_steady(&context.node, findings)?;
+    by_load(findings, &loads)?;
     drop(loads);
     scheduler.leave(&context.node, findings)?;
     drop(offline);
