@@ -269,21 +269,16 @@ static __always_inline u64 peer_lead(s32 cpu, struct task_struct *p, u32 tier, u
 	struct cpu_ctx *c = lookup_cpu(cpu);
 	u64 theirs;
 
-	if (!c || c->tier != tier || c->shown != tier + 1 || !may_use(cpu, tier) ||
+	/*
+	 * What was woken itself keeps its CPU for its wake slice: where most tasks sleep and wake, each
+	 * wakeup would otherwise cost two switches, and win nothing that the next does not lose. What was
+	 * not woken keeps it for a quarter of the granularity at least.
+	 */
+	if (!c || c->woken || time_delta(now, c->started) < gran / 4 || c->tier != tier || c->shown != tier + 1 || !may_use(cpu, tier) ||
 	    !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
 		return 0;
 	theirs = vtime_on(c, now);
-	if (theirs <= vt + gran)
-		return 0;
-	/* What was woken itself loses its CPU only where others are much less ahead. */
-	return c->woken ? 1 + (theirs - vt - gran) / 4 : theirs - vt - gran;
-}
-
-static bool runs_woken(s32 cpu)
-{
-	struct cpu_ctx *c = lookup_cpu(cpu);
-
-	return c && c->woken;
+	return theirs > vt + gran ? theirs - vt - gran : 0;
 }
 
 /* Takes @cpu from the peer that runs there, for a task at @vt; not where wakeups used up their credit. */
@@ -298,13 +293,14 @@ static bool claim_from_peer(s32 cpu, u32 tier, u64 vt, u64 now)
 	if (__sync_val_compare_and_swap(&c->vt, theirs, vt) != theirs)
 		return false;
 	c->vt_at = now;
+	c->credit -= CLAIM_NS;
 	c->claimed = tier + 1;
 	return true;
 }
 
 /*
- * Claims the CPU of a peer that is ahead of @p, whose virtual time is @vt: @prev where that runs one
- * that was not woken, else that of the one furthest ahead.
+ * Claims the CPU of a peer that is ahead of @p, whose virtual time is @vt: @prev if it will do, else that of
+ * the one furthest ahead.
  */
 GLOBAL s32 claim_peer(struct task_struct *p __arg_trusted, s32 prev, u32 tier, u64 vt, u64 now)
 {
@@ -315,7 +311,7 @@ GLOBAL s32 claim_peer(struct task_struct *p __arg_trusted, s32 prev, u32 tier, u
 
 	if (gran == NEVER)
 		return NO_CPU;
-	if (peer_lead(prev, p, tier, vt, gran, now) && !runs_woken(prev) && claim_from_peer(prev, tier, vt, now))
+	if (peer_lead(prev, p, tier, vt, gran, now) && claim_from_peer(prev, tier, vt, now))
 		return prev;
 	bpf_for(i, 0, words) {
 		u32 at = (i + prev / 64) & (CPU_WORDS - 1);
