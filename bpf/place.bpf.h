@@ -271,10 +271,9 @@ static __always_inline u64 peer_lead(s32 cpu, struct task_struct *p, u32 tier, u
 
 	/*
 	 * What was woken itself keeps its CPU for its wake slice: where most tasks sleep and wake, each
-	 * wakeup would otherwise cost two switches, and win nothing that the next does not lose. What was
-	 * not woken keeps it for a quarter of the granularity at least.
+	 * wakeup would otherwise cost two switches, and win nothing that the next does not lose.
 	 */
-	if (!c || c->woken || time_delta(now, c->started) < gran / 4 || c->tier != tier || c->shown != tier + 1 || !may_use(cpu, tier) ||
+	if (!c || c->woken || c->tier != tier || c->shown != tier + 1 || !may_use(cpu, tier) ||
 	    !bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
 		return 0;
 	theirs = vtime_on(c, now);
@@ -293,7 +292,7 @@ static bool claim_from_peer(s32 cpu, u32 tier, u64 vt, u64 now)
 	if (__sync_val_compare_and_swap(&c->vt, theirs, vt) != theirs)
 		return false;
 	c->vt_at = now;
-	c->credit -= CLAIM_NS;
+	c->credit -= infera_wake_gran_ns[slot(tier)] / 2;
 	c->claimed = tier + 1;
 	return true;
 }

@@ -93,7 +93,6 @@ void BPF_STRUCT_OPS(infera_running, struct task_struct *p)
 		c->guaranteed = 0;
 	}
 	t->until = now + p->scx.slice;
-	c->started = now;
 	start_clock(p, t, c, tier, now);
 	show(c, cpu, tier);
 	rank = c->in_turn ? turn_rank(tier) : rank_shown(p, t, cpu);

@@ -37,7 +37,6 @@ struct cpu_ctx {
 	u32 woken;	/* the running task is within its wake slice */
 	u64 vt;		/* virtual time of the running task at vt_at */
 	u64 vt_at;
-	u64 started;	/* when the running task was switched in */
 	s64 credit;	/* ns that credited wakeups may still run here, as of credit_at */
 	u64 credit_at;
 	u64 since[TIER_SLOTS];	/* each tier last had a turn here, or had nothing waiting */

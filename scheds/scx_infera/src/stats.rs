@@ -224,7 +224,7 @@ mod tests {
         let text = metrics.to_string();
         let row = text.lines().find(|line| line.starts_with("high ")).unwrap();
         let words: Vec<_> = row.split_whitespace().collect();
-        assert_eq!(words, ["high", "1.50", "0", "4", "0", "0", "0", "<2"]);
+        assert_eq!(words, ["high", "1.50", "0", "4", "0", "0", "0", "0", "<2"]);
         assert!(text.ends_with("waiting 2"), "{text}");
     }
 
