@@ -33,6 +33,8 @@ static bool keep(struct search *s, u64 slice)
 	scx_bpf_task_set_slice(prev, slice);
 	/* It may go on like this for minutes: its account must not wait until it stops. */
 	charge(prev, t, c, s->cpu, s->now);
+	if (!is_behind(t, slot(t->tier)))
+		t->flags &= ~TASK_WOKEN;
 	start_clock(prev, t, c, slot(t->tier), s->now);
 	t->until = s->now + slice;
 	/* Neither a guaranteed turn nor a claim that led to nothing is for this one. */

@@ -213,8 +213,12 @@ void BPF_STRUCT_OPS(infera_enqueue, struct task_struct *p, u64 enq_flags)
 		enqueue_helper(p, prev_cpu, enq_flags);
 		return;
 	}
-	if (!wakeup && t->rest < MIN_REST_NS && is_user_tier(tier) && is_behind(t, tier))
-		t->rest = infera_wake_slice_ns[slot(tier)];
+	if (!wakeup && t->rest < MIN_REST_NS) {
+		if (!is_behind(t, tier))
+			t->flags &= ~TASK_WOKEN;
+		else if (is_user_tier(tier))
+			t->rest = infera_wake_slice_ns[slot(tier)];
+	}
 	/* In order of time: a preempted task keeps its place. */
 	if (wakeup || t->rest < MIN_REST_NS)
 		t->due = now - (wakeup ? woken_lead(slot(t->tier)) : 0);
