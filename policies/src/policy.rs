@@ -83,9 +83,13 @@ pub struct Decision {
 /// How the kernel side places the woken threads of a tier by itself, by [`TaskView::vtime`].
 ///
 /// A woken thread that finds no idle CPU and none that runs a lower tier takes the CPU of a peer
-/// that is ahead of it by more than `granularity`; else it waits in the kernel in order of virtual
-/// time, among what the policy has decided. What runs longer than `slice` and is then not the first
-/// in that order comes to [`Policy::enqueue`].
+/// that is ahead of it by more than `granularity` and was not woken itself within the last `slice`;
+/// else it waits in the kernel in order of virtual time, among what the policy has decided. What runs
+/// longer than `slice`, and is then neither first in that order nor behind the tier's clock, comes to
+/// [`Policy::enqueue`].
+///
+/// On each CPU, preemptions of peers and what they run are bounded: together they use half of the time
+/// at most, where a preemption counts as half a `granularity`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WakeRule {
     /// How far ahead in virtual time a running thread must be to lose its CPU to a woken one.

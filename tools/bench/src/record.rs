@@ -46,7 +46,7 @@ pub struct Record {
     pub scenario: String,
     /// Threads of each workload of background.
     pub rung: u32,
-    /// In exact time: QEMU visits every CPU at least once in so many virtual microseconds.
+    /// In exact time: virtual microseconds within which QEMU visits every CPU at least once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation_us: Option<u32>,
     /// Who was to schedule.
