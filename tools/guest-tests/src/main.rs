@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use infera_guest_tests::{
-    Context, Findings, Node, Policy, TESTS, Waits, WorkerArgs, enter_realtime, failure, row, test,
-    work,
+    Children, Context, Findings, Node, Policy, TESTS, Waits, WorkerArgs, enter_realtime, failure,
+    row, test, work,
 };
 use serde::Serialize;
 use std::process::ExitCode;
@@ -151,7 +151,7 @@ fn within<T: Send + 'static>(
     policy: Policy,
     run: fn(&Context, &mut Findings) -> Result<T>,
 ) -> Result<Option<(Findings, Result<T>)>> {
-    enter_realtime(30)?;
+    enter_realtime(30, Children::Ordinary)?;
     let context = Context {
         node: Node::here()?,
         policy,
@@ -162,7 +162,8 @@ fn within<T: Send + 'static>(
         .name("test".to_owned())
         .spawn(move || {
             let mut findings = Findings::default();
-            let outcome = enter_realtime(20).and_then(|()| run(&context, &mut findings));
+            let outcome =
+                enter_realtime(20, Children::Ordinary).and_then(|()| run(&context, &mut findings));
             let _ = done.send((findings, outcome));
         })?;
     match ended.recv_timeout(limit) {

@@ -4,15 +4,36 @@
 
 use anyhow::{Context, Result};
 
-/// Enters SCHED_FIFO at that priority. What the thread starts from then on is an ordinary task again.
-pub fn enter(priority: u8) -> Result<()> {
+/// What the threads and processes are that a real-time thread starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Children {
+    /// Of the default scheduling class.
+    Ordinary,
+    /// Real-time like the thread that starts them.
+    Realtime,
+}
+
+/// Enters SCHED_FIFO at that priority.
+pub fn enter(priority: u8, children: Children) -> Result<()> {
+    let reset = match children {
+        Children::Ordinary => libc::SCHED_RESET_ON_FORK,
+        Children::Realtime => 0,
+    };
+    set(libc::SCHED_FIFO | reset, priority).context("entering SCHED_FIFO")
+}
+
+/// Becomes an ordinary thread, at the nice value that it has.
+pub fn leave() -> Result<()> {
+    set(libc::SCHED_OTHER, 0).context("leaving SCHED_FIFO")
+}
+
+fn set(policy: libc::c_int, priority: u8) -> std::io::Result<()> {
     let parameters = libc::sched_param {
         sched_priority: priority.into(),
     };
-    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
     // SAFETY: the parameters outlive the call, which writes no memory of ours.
-    if unsafe { libc::sched_setscheduler(0, policy, &parameters) } != 0 {
-        return Err(std::io::Error::last_os_error()).context("entering SCHED_FIFO");
+    match unsafe { libc::sched_setscheduler(0, policy, &parameters) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
     }
-    Ok(())
 }

@@ -5,7 +5,7 @@
 
 use crate::clock::{monotonic, sleep_until, thread_cpu};
 use crate::page::{Page, Reading};
-use crate::realtime;
+use crate::realtime::{self, Children};
 use anyhow::{Context, Result};
 use infera_plan::{CpuSet, parse_cpu_list};
 use rustix::process::{Signal, set_parent_process_death_signal, setpriority_process};
@@ -60,8 +60,9 @@ fn cpus(text: &str) -> Result<CpuSetArg, String> {
 /// Works until killed.
 pub fn run(args: &Args) -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    // Outside of what is measured: in the crowd that it starts, this thread would wait for each start.
-    realtime::enter(1)?;
+    // Outside of what is measured, like its threads until they begin: what a thread does to start takes the
+    // process's locks, and one that is preempted with such a lock would keep the others from starting.
+    realtime::enter(1, Children::Realtime)?;
     let procs = args.cgroup.join("cgroup.procs");
     fs::write(&procs, "0").with_context(|| format!("writing {}", procs.display()))?;
     if let Some(CpuSetArg(cpus)) = &args.cpus {
@@ -90,6 +91,7 @@ pub fn run(args: &Args) -> Result<()> {
                         nanoseconds => break Duration::from_nanos(nanoseconds),
                     }
                 };
+                realtime::leave().expect("any thread may become an ordinary one");
                 use_cpu(number, page, pattern, begin);
             });
             let thread = thread.with_context(|| format!("starting thread {number}"))?;
