@@ -35,6 +35,7 @@ static bool keep(struct search *s, u64 slice)
 	charge(prev, t, c, s->cpu, s->now);
 	if (!is_behind(t, slot(t->tier)))
 		t->flags &= ~TASK_WOKEN;
+	c->started = s->now;
 	start_clock(prev, t, c, slot(t->tier), s->now);
 	t->until = s->now + slice;
 	/* Neither a guaranteed turn nor a claim that led to nothing is for this one. */

@@ -306,9 +306,13 @@ GLOBAL s32 claim_peer(struct task_struct *p __arg_trusted, s32 prev, u32 tier, u
 	u64 gran = infera_wake_gran_ns[slot(tier)], most = 0;
 	u32 words = (nr_cpu_ids + 63) / 64, seen = 0;
 	s32 best = NO_CPU;
+	struct head head;
 	int i, j;
 
 	if (gran == NEVER)
+		return NO_CPU;
+	/* Not the first of its tier: what it took would be that one's. */
+	if (tier_waiting(tier, now) && peek(TIER_DSQ(tier), &head) && head.key < vt)
 		return NO_CPU;
 	if (peer_lead(prev, p, tier, vt, gran, now) && claim_from_peer(prev, tier, vt, now))
 		return prev;

@@ -93,6 +93,7 @@ void BPF_STRUCT_OPS(infera_running, struct task_struct *p)
 		c->guaranteed = 0;
 	}
 	t->until = now + p->scx.slice;
+	c->started = now;
 	start_clock(p, t, c, tier, now);
 	show(c, cpu, tier);
 	rank = c->in_turn ? turn_rank(tier) : rank_shown(p, t, cpu);
@@ -154,10 +155,9 @@ void BPF_STRUCT_OPS(infera_tick, struct task_struct *p)
 		}
 	}
 	gran = infera_wake_gran_ns[slot(tier)];
-	/* Another that waits in front of a woken one has a turn, too, but not as soon. */
-	if (gran != NEVER && woken_waiting[slot(tier)] && tier_waiting(tier, now) && may_use(cpu, tier) &&
-	    peek(TIER_DSQ(tier), &head) &&
-	    vtime_on(c, now) > head.key + (head.woken ? gran : infera_wake_slice_ns[slot(tier)]))
+	if (gran != NEVER && woken_waiting[slot(tier)] && time_delta(now, c->started) >= infera_wake_slice_ns[slot(tier)] &&
+	    tier_waiting(tier, now) && may_use(cpu, tier) && peek(TIER_DSQ(tier), &head) &&
+	    vtime_on(c, now) > head.key + gran)
 		cut_slice(p, c);
 }
 

@@ -37,6 +37,7 @@ struct cpu_ctx {
 	u32 woken;	/* the running task is within its wake slice */
 	u64 vt;		/* virtual time of the running task at vt_at */
 	u64 vt_at;
+	u64 started;	/* the running task got this CPU */
 	s64 credit;	/* ns that credited wakeups may still run here, as of credit_at */
 	u64 credit_at;
 	u64 since[TIER_SLOTS];	/* each tier last had a turn here, or had nothing waiting */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A QEMU plugin that counts the guest's instructions, block by block, while it is between two
- * places: from `start` to `stop`, or to the first block of user space where `stop` is 0.
+ * places: from `start` to `stop`, or to the first block of user space where `stop` is 0. Where
+ * `stop` is `start`, everything from the first time on is counted, and each time is a round.
  *
  * Made for guests whose CPUs take turns on one thread. There QEMU does not say which CPU a block
  * runs on: what the others do within a turn's end is counted, too, and evens out.
@@ -40,7 +41,7 @@ static void executed(unsigned cpu, void *data)
 
 	(void)cpu;
 	if (block->address == start) {
-		rounds += !counting;
+		rounds += !counting || stop == start;
 		counting = 1;
 	} else if (counting && (stop ? block->address == stop : !(block->address >> 63))) {
 		counting = 0;

@@ -31,6 +31,8 @@ pub enum What {
     Wakeup,
     /// From a write into a pipe until the Normal thread that it wakes has read it, on an idle node.
     Pipe,
+    /// hackbench over sockets, all of it, for each message.
+    Messages,
 }
 
 /// Under whom.
@@ -100,6 +102,7 @@ pub fn main(args: &ProfileArgs) -> Result<()> {
     let entry = match args.what {
         What::Wakeup => "hrtimer_wakeup",
         What::Pipe => "pipe_write",
+        What::Messages => "unix_stream_sendmsg",
     };
     eprintln!("==> where {entry} is");
     let symbols = Symbols::parse(&guest(args, None, "cat /proc/kallsyms\n")?);
@@ -107,6 +110,7 @@ pub fn main(args: &ProfileArgs) -> Result<()> {
     let stop = match args.what {
         What::Wakeup => 0,
         What::Pipe => symbols.address("copy_page_to_iter")?,
+        What::Messages => start,
     };
     let mut profiles = Vec::new();
     for arm in &arms {
@@ -170,6 +174,10 @@ fn script(what: What, arm: &Arm) -> Result<String> {
         What::Pipe => (
             "ladder = [0]",
             "name = \"pair\"\ntier = \"normal\"\nload = \"pingpong\"",
+        ),
+        What::Messages => (
+            "ladder = [0]",
+            "name = \"groups\"\ntier = \"normal\"\nload = \"hackbench\"\nargs = [\"-g\", \"4\", \"-l\", \"100\"]",
         ),
     };
     let chosen = match arm {
