@@ -209,6 +209,12 @@ static s32 guarantee(struct cpu_ctx *c, s32 cpu, u32 tier)
 	return 1;
 }
 
+/* How long what waits for @c has waited at most, where it had its last turn at @since. */
+static u64 kept_for(const struct cpu_ctx *c, u64 since, u64 now)
+{
+	return time_delta(now, since > c->nothing_at ? since : c->nothing_at);
+}
+
 /* @tier, some task of which waits while @served says that this CPU has to serve it, has its turn now. */
 GLOBAL s32 serve_overdue_tier(s32 cpu, u32 tier, s32 served, u64 now)
 {
@@ -220,7 +226,7 @@ GLOBAL s32 serve_overdue_tier(s32 cpu, u32 tier, s32 served, u64 now)
 		c->since[slot(tier)] = now;
 		return 0;
 	}
-	if (time_delta(now, c->since[slot(tier)]) < phased(infera_bound_ns[slot(tier)], cpu) ||
+	if (kept_for(c, c->since[slot(tier)], now) < phased(infera_bound_ns[slot(tier)], cpu) ||
 	    !serve_first(cpu, tier, now))
 		return 0;
 	return guarantee(c, cpu, tier);
@@ -238,7 +244,7 @@ GLOBAL s32 serve_overdue_user(s32 cpu, u64 now)
 		c->since[TIER_NORMAL] = now;
 		return 0;
 	}
-	if (time_delta(now, c->since[TIER_NORMAL]) < phased(infera_bound_ns[TIER_NORMAL], cpu))
+	if (kept_for(c, c->since[TIER_NORMAL], now) < phased(infera_bound_ns[TIER_NORMAL], cpu))
 		return 0;
 	/* The scheduler may decide first, once, and then it is the tasks' turn. */
 	if (!c->asked && !user_tier_waiting(now) && serve_scheduler(cpu)) {
@@ -262,7 +268,7 @@ GLOBAL s32 serve_overdue_pinned(s32 cpu, u64 now)
 		return 0;
 	if (!waiting(&c->pinned, cpu_to_dsq(cpu), now))
 		c->pinned_at = now;
-	else if (time_delta(now, c->pinned_at) >= phased(infera_bound_ns[TIER_NORMAL], cpu) &&
+	else if (kept_for(c, c->pinned_at, now) >= phased(infera_bound_ns[TIER_NORMAL], cpu) &&
 		 serve_pinned(cpu, now))
 		return guarantee(c, cpu, TIER_NORMAL);
 	return 0;
@@ -316,8 +322,11 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 		if (s.t)
 			s.tier = served_as(prev, task_tier(prev, s.t));
 	}
-	if (serve_overdue(cpu, s.now) || serve_by_rank(&s))
+	/* Looking into each queue costs 1,000 instructions: a CPU that found them empty looks again after an insert. */
+	if ((s.c->pending || may_hold_since(s.c)) && (serve_overdue(cpu, s.now) || serve_by_rank(&s)))
 		goto out;
+	if (all_empty(s.c))
+		s.c->nothing_at = s.now;
 	/* Nothing else wants this CPU. */
 	if (s.t && keep(&s, slice_of(s.t->tier)))
 		goto out;

@@ -113,6 +113,27 @@ GLOBAL s32 fetch_cpu(struct task_struct *p __arg_trusted, s32 prev, u32 tier, s3
 	return 0;
 }
 
+/*
+ * A wakeup that did not pass infera_select_cpu(), because the CPU that @p ran on had not switched away from it
+ * yet: the same search.
+ */
+GLOBAL s32 send_woken(struct task_struct *p __arg_trusted, s32 prev, u32 tier, u64 enq_flags)
+{
+	struct infera_task *t = lookup_task(p);
+	u32 how = HOW_QUEUE;
+	s32 cpu;
+
+	if (!t)
+		return 0;
+	cpu = find_cpu(p, t, prev, tier, &how);
+	if (how == HOW_QUEUE)
+		return 0;
+	send_to(p, t, SCX_DSQ_LOCAL_ON | cpu, tier, how, enq_flags);
+	if (how == HOW_IDLE)
+		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
+	return 1;
+}
+
 /* A task with one CPU to go to, which did not pass infera_select_cpu(). */
 GLOBAL s32 enqueue_pinned(struct task_struct *p __arg_trusted, u32 tier, s32 cpu, u64 enq_flags, u64 now)
 {
@@ -239,6 +260,8 @@ void BPF_STRUCT_OPS(infera_enqueue, struct task_struct *p, u64 enq_flags)
 		return;
 	}
 	served = served_as(p, tier);
+	if (wakeup && !searched && served != NO_TIER && send_woken(p, prev_cpu, served, enq_flags))
+		return;
 	slice = slice_without_policy(t, tier, enq_flags);
 	if (!slice) {
 		t->flags &= ~TASK_WOKEN;
@@ -253,5 +276,5 @@ void BPF_STRUCT_OPS(infera_enqueue, struct task_struct *p, u64 enq_flags)
 		queue_tier(p, t, served, slice, enq_flags, now);
 		count_path(bpf_get_smp_processor_id(), tier, PATH_QUEUE);
 	}
-	fetch_cpu(p, prev_cpu, served, searched, now);
+	fetch_cpu(p, prev_cpu, served, wakeup || searched, now);
 }

@@ -280,13 +280,24 @@ static __always_inline u64 peer_lead(s32 cpu, struct task_struct *p, u32 tier, u
 	return theirs > vt + gran ? theirs - vt - gran : 0;
 }
 
-/* Takes @cpu from the peer that runs there, for a task at @vt; not where wakeups used up their credit. */
+/* Some task waits for @tier's CPUs that comes before @vt. */
+GLOBAL s32 is_preceded(u32 tier, u64 vt, u64 now)
+{
+	struct head head;
+
+	return tier_waiting(tier, now) && peek(TIER_DSQ(tier), &head) && head.key < vt;
+}
+
+/*
+ * Takes @cpu from the peer that runs there, for a task at @vt, as far as the credit of wakeups goes. Where half
+ * of that is used up, only for the first of the tier: in a storm of wakeups the others in the queue are further behind.
+ */
 static bool claim_from_peer(s32 cpu, u32 tier, u64 vt, u64 now)
 {
 	struct cpu_ctx *c = lookup_cpu(cpu);
 	u64 theirs;
 
-	if (!c || !has_credit(c, now))
+	if (!c || !has_credit(c, now) || (c->credit < CREDIT_MAX_NS / 2 && is_preceded(tier, vt, now)))
 		return false;
 	theirs = c->vt;
 	if (__sync_val_compare_and_swap(&c->vt, theirs, vt) != theirs)
@@ -306,13 +317,9 @@ GLOBAL s32 claim_peer(struct task_struct *p __arg_trusted, s32 prev, u32 tier, u
 	u64 gran = infera_wake_gran_ns[slot(tier)], most = 0;
 	u32 words = (nr_cpu_ids + 63) / 64, seen = 0;
 	s32 best = NO_CPU;
-	struct head head;
 	int i, j;
 
 	if (gran == NEVER)
-		return NO_CPU;
-	/* Not the first of its tier: what it took would be that one's. */
-	if (tier_waiting(tier, now) && peek(TIER_DSQ(tier), &head) && head.key < vt)
 		return NO_CPU;
 	if (peer_lead(prev, p, tier, vt, gran, now) && claim_from_peer(prev, tier, vt, now))
 		return prev;

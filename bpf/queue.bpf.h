@@ -7,11 +7,30 @@
 static void fill(struct queue *q, u64 now)
 {
 	q->filled = now;
+	last_filled = now;
 }
 
 static bool may_hold(const struct queue *q)
 {
 	return q->filled + SETTLE_NS > q->emptied;
+}
+
+/* Every queue that @c may have to serve was empty when it was last looked at, and long enough after its last insert. */
+static bool all_empty(const struct cpu_ctx *c)
+{
+	u32 tier;
+
+	bpf_for(tier, 0, NR_TIERS) {
+		if (may_hold(&tier_queues[slot(tier)]))
+			return false;
+	}
+	return !may_hold(&c->pinned);
+}
+
+/* Some queue may have been inserted into since @c found all of them empty. */
+static bool may_hold_since(const struct cpu_ctx *c)
+{
+	return last_filled + SETTLE_NS > c->nothing_at;
 }
 
 /* How many wait in @q, which is @dsq. */

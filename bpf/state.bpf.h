@@ -20,6 +20,9 @@ struct queue {
 
 static struct queue tier_queues[TIER_SLOTS];
 
+/* The last insert into any of these queues, those of the CPUs among them. */
+static volatile u64 last_filled __attribute__((aligned(64)));
+
 /* A CPU. Written by the CPU itself; `tier`, `claimed` and `vt` also by wakers that claim it. */
 struct cpu_ctx {
 	struct queue pinned;	/* tasks that can run nowhere else: cpu_to_dsq() */
@@ -42,6 +45,7 @@ struct cpu_ctx {
 	u64 credit_at;
 	u64 since[TIER_SLOTS];	/* each tier last had a turn here, or had nothing waiting */
 	u64 pinned_at;		/* the same for the pinned queue */
+	u64 nothing_at;		/* this CPU last found every queue empty */
 	u64 pinned_turn;	/* pinned queue: the last turn taken */
 	u64 pinned_turns[TIER_SLOTS];	/* and the last one given out to each tier */
 } __attribute__((aligned(64)));

@@ -29,7 +29,7 @@ pub enum What {
     /// From a timer's interrupt to the first instruction of the Critical thread that it wakes, on a
     /// node full of Background hogs.
     Wakeup,
-    /// From a write into a pipe until the Normal thread that it wakes has read it, on an idle node.
+    /// From a write into a pipe to the next, which the Normal thread that it wakes does, on an idle node.
     Pipe,
     /// hackbench over sockets, all of it, for each message.
     Messages,
@@ -101,16 +101,18 @@ pub fn main(args: &ProfileArgs) -> Result<()> {
     let plugin = compile(scratch.path())?;
     let entry = match args.what {
         What::Wakeup => "hrtimer_wakeup",
+        // anon_pipe_write since 6.15.
         What::Pipe => "pipe_write",
         What::Messages => "unix_stream_sendmsg",
     };
     eprintln!("==> where {entry} is");
     let symbols = Symbols::parse(&guest(args, None, "cat /proc/kallsyms\n")?);
-    let start = symbols.address(entry)?;
+    let start = symbols
+        .address(entry)
+        .or_else(|_| symbols.address(&format!("anon_{entry}")))?;
     let stop = match args.what {
         What::Wakeup => 0,
-        What::Pipe => symbols.address("copy_page_to_iter")?,
-        What::Messages => start,
+        What::Pipe | What::Messages => start,
     };
     let mut profiles = Vec::new();
     for arm in &arms {
