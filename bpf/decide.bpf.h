@@ -59,11 +59,13 @@ out:
 	return !*left || !scx_bpf_dispatch_nr_slots();
 }
 
-static void drain_decisions(void)
+/* Whether there were any. */
+static bool drain_decisions(void)
 {
 	/* A variable's value: from a constant the verifier would follow each count by itself. */
 	u32 left = infera_drain_batch;
 
 	/* -EBUSY when another CPU drains: it takes them. */
 	bpf_user_ringbuf_drain(&dispatched, take_decision, &left, BPF_RB_NO_WAKEUP);
+	return left != infera_drain_batch;
 }

@@ -307,14 +307,15 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 	struct search s = {
 		.c = lookup_cpu(cpu), .prev = prev, .now = clock_ns(), .cpu = cpu, .tier = NO_TIER,
 	};
+	bool drained;
 
 	if (!s.c)
 		return;
 	/* The local queue was empty: what was sent here has run, or went elsewhere. */
 	s.c->claimed = 0;
-	drain_decisions();
+	drained = drain_decisions();
 	/* Moving also brings the drained decisions into their queues. */
-	if (scx_bpf_dsq_move_to_local(HELPER_DSQ, 0))
+	if ((drained || waiting(HELPER_QUEUE, HELPER_DSQ, s.now)) && scx_bpf_dsq_move_to_local(HELPER_DSQ, 0))
 		return;
 	s.c->pending = usersched_has_pending_tasks();
 	if (prev && is_queued(prev) && !is_usersched_task(prev)) {
@@ -323,10 +324,12 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 			s.tier = served_as(prev, task_tier(prev, s.t));
 	}
 	/* Looking into each queue costs 1,000 instructions: a CPU that found them empty looks again after an insert. */
-	if ((s.c->pending || may_hold_since(s.c)) && (serve_overdue(cpu, s.now) || serve_by_rank(&s)))
-		goto out;
-	if (all_empty(s.c))
-		s.c->nothing_at = s.now;
+	if (s.c->pending || may_hold_since(s.c)) {
+		if (serve_overdue(cpu, s.now) || serve_by_rank(&s))
+			goto out;
+		if (all_empty(s.c))
+			s.c->nothing_at = s.now;
+	}
 	/* Nothing else wants this CPU. */
 	if (s.t && keep(&s, slice_of(s.t->tier)))
 		goto out;

@@ -196,6 +196,7 @@ static void enqueue_helper(struct task_struct *p, s32 prev_cpu, u64 enq_flags)
 {
 	s32 cpu = pick_idle(p, prev_cpu, TIER_SYSTEM);
 
+	fill(HELPER_QUEUE, clock_ns());
 	scx_bpf_dsq_insert(p, HELPER_DSQ, slice_of(TIER_SYSTEM), enq_flags);
 	count_path(bpf_get_smp_processor_id(), TIER_SYSTEM, PATH_QUEUE);
 	if (cpu >= 0) {

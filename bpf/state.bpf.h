@@ -18,7 +18,9 @@ struct queue {
 	u64 emptied;
 } __attribute__((aligned(64)));
 
+/* By tier; and behind them HELPER_DSQ: clang would take a variable of its own apart, which BTF then does not describe. */
 static struct queue tier_queues[TIER_SLOTS];
+#define HELPER_QUEUE	(&tier_queues[NR_TIERS])
 
 /* The last insert into any of these queues, those of the CPUs among them. */
 static volatile u64 last_filled __attribute__((aligned(64)));
