@@ -77,16 +77,6 @@ static u64 slice_without_policy(struct infera_task *t, u32 tier, u64 enq_flags)
 	return 0;
 }
 
-/* Ends the slice of what runs on @cpu, whose rest it keeps. */
-static void preempt(s32 cpu)
-{
-	struct cpu_ctx *c = lookup_cpu(cpu);
-
-	if (c)
-		c->cut = 1;
-	scx_bpf_kick_cpu(cpu, SCX_KICK_PREEMPT);
-}
-
 /*
  * Has a CPU serve the queue that @p of @tier just entered. @searched: infera_select_cpu() found no CPU to
  * take a moment ago, or @p has none to take.
@@ -276,6 +266,8 @@ void BPF_STRUCT_OPS(infera_enqueue, struct task_struct *p, u64 enq_flags)
 	} else {
 		queue_tier(p, t, served, slice, enq_flags, now);
 		count_path(bpf_get_smp_processor_id(), tier, PATH_QUEUE);
+		if (t->flags & TASK_WAITING)
+			look_in(patience(tier), now);
 	}
 	fetch_cpu(p, prev_cpu, served, wakeup || searched, now);
 }

@@ -17,7 +17,7 @@
  *   run.bpf.h       on the CPU: clocks, slices, latency
  *
  * and beneath them: tables (what user space writes), state, tier (which tier), vtime (order within a
- * tier), queue, place (which CPU), alive (what is measured, and the dead man's switch).
+ * tier), queue, place (which CPU), yield (when what runs gives way), alive (what is measured, and the dead man's switch).
  */
 #include <scx/common.bpf.h>
 #include "overlay.h"
@@ -42,6 +42,7 @@
 #include "vtime.bpf.h"
 #include "queue.bpf.h"
 #include "place.bpf.h"
+#include "yield.bpf.h"
 #include "select.bpf.h"
 #include "enqueue.bpf.h"
 #include "decide.bpf.h"
@@ -115,6 +116,7 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(infera_init)
 	infera_drain_batch = 8;
 	infera_turn_ns = 4 * (NSEC_PER_SEC / 1000);
 	infera_sched_bound_ns = 5 * (NSEC_PER_SEC / 1000);
+	start_looking();
 	err = start_checking();
 	if (err)
 		return err;

@@ -84,6 +84,8 @@ GLOBAL s32 peek(u64 dsq, struct head *head)
 	if (!head)
 		return 0;
 	head->found = 0;
+	/* For the timers, whose callbacks the verifier takes for sleepable like infera_init(). */
+	bpf_rcu_read_lock();
 	bpf_for_each(scx_dsq, p, dsq, 0) {
 		struct infera_task *t = lookup_task(p);
 
@@ -94,6 +96,7 @@ GLOBAL s32 peek(u64 dsq, struct head *head)
 		head->found = 1;
 		break;
 	}
+	bpf_rcu_read_unlock();
 	return head->found;
 }
 

@@ -117,47 +117,15 @@ static void cut_slice(struct task_struct *p, struct cpu_ctx *c)
 	scx_bpf_task_set_slice(p, 0);
 }
 
-/*
- * A task that waits for this CPU by right, and that no wakeup could give a CPU to: a protected task whose
- * claim was lost to another waker, or a woken peer that @p has come ahead of since.
- */
 void BPF_STRUCT_OPS(infera_tick, struct task_struct *p)
 {
 	s32 cpu = scx_bpf_task_cpu(p);
 	struct cpu_ctx *c = lookup_cpu(cpu);
 	struct infera_task *t = lookup_task(p);
-	u64 now = clock_ns(), gran;
-	struct head head;
-	u32 tier, other;
 
 	if (!c || !t || is_usersched_task(p) || is_helper(p) || c->in_turn)
 		return;
-	tier = slot(t->tier);
-	bpf_for(other, TIER_SYSTEM, TIER_NORMAL) {
-		if (other < tier && tier >= preempts_from(other) && (infera_preempts & TIER_BIT(other)) &&
-		    tier_waiting(other, now) && may_use(cpu, other)) {
-			cut_slice(p, c);
-			return;
-		}
-	}
-	if (is_user_tier(tier)) {
-		/* Worse tiers, whose woken tasks have a bound of their own. */
-		bpf_for(other, TIER_LOW, NR_TIERS) {
-			u64 wait = infera_wake_wait_ns[slot(other)];
-
-			if (other > tier && wait && tier_waiting(other, now) && may_use(cpu, other) &&
-			    peek(TIER_DSQ(other), &head) && head.woken &&
-			    time_delta(now, head.queued_at) >= wait && has_credit(c, now)) {
-				c->favoured = 1 + other;
-				cut_slice(p, c);
-				return;
-			}
-		}
-	}
-	gran = infera_wake_gran_ns[slot(tier)];
-	if (gran != NEVER && woken_waiting[slot(tier)] && time_delta(now, c->started) >= infera_wake_slice_ns[slot(tier)] &&
-	    tier_waiting(tier, now) && may_use(cpu, tier) && peek(TIER_DSQ(tier), &head) &&
-	    vtime_on(c, now) > head.key + gran)
+	if (gives_way(cpu, slot(t->tier), clock_ns()))
 		cut_slice(p, c);
 }
 
