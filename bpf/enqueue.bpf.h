@@ -78,29 +78,28 @@ static u64 slice_without_policy(struct infera_task *t, u32 tier, u64 enq_flags)
 }
 
 /*
- * Has a CPU serve the queue that @p of @tier just entered. @searched: infera_select_cpu() found no CPU to
- * take a moment ago, or @p has none to take.
+ * Has a CPU serve the queue that @p of @tier just entered. @searched: a moment ago there was no CPU to take for it, or
+ * it has none to take.
  */
-GLOBAL s32 fetch_cpu(struct task_struct *p __arg_trusted, s32 prev, u32 tier, s32 searched, u64 now)
+static __always_inline void fetch_cpu(struct task_struct *p, struct infera_task *t, s32 prev, u32 tier, bool searched, u64 now)
 {
-	struct infera_task *t = lookup_task(p);
 	s32 cpu = pick_idle(p, prev, tier);
 
 	if (cpu >= 0) {
 		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
-		return 0;
+		return;
 	}
 	if (time_delta(now, went_idle_at) < IDLE_RACE_NS)
 		scx_bpf_kick_cpu(went_idle, 0);
-	if (searched || !t)
-		return 0;
-	cpu = claim_lower(p, prev, tier);
+	if (searched)
+		return;
+	if (preempts_from(tier) < NR_TIERS)
+		cpu = claim_lower(p, prev, tier);
 	/* A preempted task is behind its peers, too, but each such step would cost a switch. */
 	if (cpu < 0 && (t->flags & TASK_WOKEN))
 		cpu = claim_peer(p, prev, tier, t->vtime, now);
 	if (cpu >= 0)
 		preempt(cpu);
-	return 0;
 }
 
 /*
@@ -269,5 +268,5 @@ void BPF_STRUCT_OPS(infera_enqueue, struct task_struct *p, u64 enq_flags)
 		if (t->flags & TASK_WAITING)
 			look_in(patience(tier), now);
 	}
-	fetch_cpu(p, prev_cpu, served, wakeup || searched, now);
+	fetch_cpu(p, t, prev_cpu, served, wakeup || searched, now);
 }
