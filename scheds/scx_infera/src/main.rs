@@ -20,6 +20,7 @@ mod report;
 mod scheduler;
 mod source;
 mod stats;
+mod table;
 mod vitals;
 mod watch;
 

@@ -4,15 +4,16 @@
 //! threads. The overlay runs every thread of this process in the system tier without asking
 //! user space, so this one never waits for the loop it serves.
 
-use crate::cgroups::{Assignment as Table, resolve, with_pods};
+use crate::cgroups::{Assignment as Entries, resolve, with_pods};
 use crate::follow::Follower;
 use crate::pods::Pods;
 use crate::source::{Source, Wanted};
 use crate::stats::Counters;
+use crate::table::CgroupTable;
 use crossbeam::channel::{Receiver, Sender};
 use infera_plan::{Assignment, Config, Plan, Topology};
-use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use log::{error, info, warn};
+use libbpf_rs::MapHandle;
+use log::{info, warn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::read;
@@ -72,26 +73,6 @@ enum Woken {
     Reload,
 }
 
-/// Writes the difference between two assignments into the overlay's table.
-pub fn apply(map: &MapHandle, old: &Table, new: &Table) -> Result<bool, libbpf_rs::Error> {
-    let mut changed = false;
-    for (id, tier) in new {
-        if old.get(id) != Some(tier) {
-            map.update(
-                &id.to_ne_bytes(),
-                &(tier.index() as u32).to_ne_bytes(),
-                MapFlags::ANY,
-            )?;
-            changed = true;
-        }
-    }
-    for id in old.keys().filter(|id| !new.contains_key(id)) {
-        map.delete(&id.to_ne_bytes())?;
-        changed = true;
-    }
-    Ok(changed)
-}
-
 impl Helper {
     /// Runs until the loop is gone.
     pub fn run(mut self) {
@@ -100,14 +81,14 @@ impl Helper {
         };
         crate::privileges::drop_most();
         let mut follower = Follower::new();
-        let mut assignment = Table::new();
+        let mut table = CgroupTable::new(map);
         let mut told_generation = 0;
         let mut pods = Pods::new(&self.wanted.assignment.pods);
         let mut looked = Instant::now();
         let mut look = true;
         let mut told = false;
         // Of the rules alone.
-        let mut named = Table::new();
+        let mut named = Entries::new();
         let mut rules = self.wanted.config.all_rules();
         loop {
             // In this order: what comes after the look is noticed.
@@ -123,13 +104,12 @@ impl Helper {
                 named = resolve(&self.root, &rules);
             }
             let found = with_pods(&named, &pods);
-            match apply(&map, &assignment, &found) {
-                Ok(true) if self.orders.send(Order::Reclassify).is_err() => return,
-                Ok(_) => assignment = found,
-                Err(error) => error!("cgroup table: {error}"),
+            let applied = table.apply(&found);
+            if applied.changed && self.orders.send(Order::Reclassify).is_err() {
+                return;
             }
             let generation = self.wanted.assignment.generation;
-            if generation != told_generation {
+            if applied.whole && generation != told_generation {
                 let _ = self.orders.send(Order::InForce(generation));
                 told_generation = generation;
             }
