@@ -265,7 +265,7 @@ void BPF_STRUCT_OPS(infera_enqueue, struct task_struct *p, u64 enq_flags)
 	} else {
 		queue_tier(p, t, served, slice, enq_flags, now);
 		count_path(bpf_get_smp_processor_id(), tier, PATH_QUEUE);
-		if (t->flags & TASK_WAITING)
+		if (t->flags & TASK_WAITING && by_vtime(tier))
 			look_in(patience(tier), now);
 	}
 	fetch_cpu(p, t, prev_cpu, served, wakeup || searched, now);

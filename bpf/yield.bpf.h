@@ -7,12 +7,16 @@
  * waits that are promised.
  */
 
-/* How long a woken task of @tier waits before what runs is asked. */
+/* The timer expires no sooner, whatever the policy publishes. */
+#define MIN_PATIENCE_NS	(100 * 1000ULL)
+
+/* How long a woken task of @tier, which has a wakeup rule, waits before what runs is asked. */
 static u64 patience(u32 tier)
 {
 	u64 wait = infera_wake_wait_ns[slot(tier)], slice = infera_wake_slice_ns[slot(tier)];
+	u64 ns = is_user_tier(tier) ? wait ?: slice : infera_wake_gran_ns[slot(tier)];
 
-	return is_user_tier(tier) ? wait ?: slice : infera_wake_gran_ns[slot(tier)];
+	return ns > MIN_PATIENCE_NS ? ns : MIN_PATIENCE_NS;
 }
 
 /* Whether what runs on @cpu, which is of @tier, gives way. */
@@ -59,7 +63,7 @@ static void preempt(s32 cpu)
 	scx_bpf_kick_cpu(cpu, SCX_KICK_PREEMPT);
 }
 
-/* One a CPU, started by that CPU alone. */
+/* By CPU; each is started on its own CPU alone. */
 struct look_timer {
 	struct bpf_timer timer;
 };
@@ -99,7 +103,7 @@ static u64 least_patience(void)
 	bpf_for(tier, 0, NR_TIERS) {
 		u64 ns = patience(tier);
 
-		if (woken_waiting[slot(tier)] && by_vtime(tier) && ns && (!least || ns < least))
+		if (woken_waiting[slot(tier)] && by_vtime(tier) && (!least || ns < least))
 			least = ns;
 	}
 	return least;

@@ -110,8 +110,9 @@ impl<M: Map> CgroupTable<M> {
         self.refused = refused.len();
         match refused.first() {
             Some((id, error)) => error!(
-                "cgroup table: the kernel refused {} of the entries, cgroup {id} first: {error}; those cgroups \
-                 keep the tier of their parents, the others are in force; name fewer cgroups (at most {})",
+                "cgroup table: the kernel refused {} changes, cgroup {id} first: {error}; those cgroups keep the tier \
+                 that they had, all others are in force; they are tried again at the next change, and at most {} \
+                 cgroups can be named",
                 refused.len(),
                 infera_bpf::MAX_CGROUPS
             ),

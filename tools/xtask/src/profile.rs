@@ -99,17 +99,18 @@ pub fn main(args: &ProfileArgs) -> Result<()> {
     );
     let scratch = tempfile::tempdir().context("cannot create a temporary directory")?;
     let plugin = compile(scratch.path())?;
-    let entry = match args.what {
-        What::Wakeup => "hrtimer_wakeup",
-        // anon_pipe_write since 6.15.
-        What::Pipe => "pipe_write",
-        What::Messages => "unix_stream_sendmsg",
+    // By one of these names, which differ between kernels.
+    let (entry, newer) = match args.what {
+        What::Wakeup => ("hrtimer_wakeup", None),
+        What::Pipe => ("pipe_write", Some("anon_pipe_write")),
+        What::Messages => ("unix_stream_sendmsg", None),
     };
     eprintln!("==> where {entry} is");
     let symbols = Symbols::parse(&guest(args, None, "cat /proc/kallsyms\n")?);
-    let start = symbols
-        .address(entry)
-        .or_else(|_| symbols.address(&format!("anon_{entry}")))?;
+    let start = match newer.map(|name| symbols.address(name)) {
+        Some(Ok(address)) => address,
+        _ => symbols.address(entry)?,
+    };
     let stop = match args.what {
         What::Wakeup => 0,
         What::Pipe | What::Messages => start,
