@@ -92,9 +92,12 @@ static void measure_queue(struct queue *q, u64 dsq, u64 now)
 	}
 }
 
+/* The plan that the masks follow. */
+static volatile u32 plan_applied;
+
 /*
  * Called by user space, from a thread that does not wait for the loop: a sign of life, and
- * fills infera_waited and infera_unseen. What is in the policy's hands is user space's own to measure.
+ * brings the masks up to the plan, and fills infera_waited and infera_unseen. What is in the policy's hands is user space's own to measure.
  */
 SEC("syscall")
 int infera_measure(void *ctx)
@@ -106,6 +109,11 @@ int infera_measure(void *ctx)
 		infera_waited[i] = 0;
 	infera_unseen = wanted ? time_delta(now, wanted) : 0;
 	alive_until = now + (u64)ALIVE_MS * (NSEC_PER_SEC / 1000);
+	if (plan_applied != infera_plan_gen) {
+		plan_applied = infera_plan_gen;
+		bpf_for(i, 0, NR_TIERS)
+			apply_plan(i);
+	}
 	bpf_rcu_read_lock();
 	bpf_for(i, 0, NR_TIERS)
 		measure_queue(&tier_queues[slot(i)], TIER_DSQ(i), now);

@@ -16,10 +16,22 @@
  *   dispatch.bpf.h  a CPU takes what is first: bounds, then tiers, then virtual time
  *   run.bpf.h       on the CPU: clocks, slices, latency
  *
- * and beneath them: tables (what user space writes), state, tier (which tier), vtime (order within a
- * tier), queue, place (which CPU), yield (when what runs gives way), alive (what is measured, and the dead man's switch).
+ * and beneath them:
+ *
+ *   tables, state   what user space writes; what the overlay keeps
+ *   tier, vtime     which tier a task is of; the order within a tier
+ *   queue, to_user  the queues in the kernel; the message to the policy
+ *   allowed, masks, served   where a task may run
+ *   idle, victim, peer, place   the CPU that a wakeup gets
+ *   yield           when what runs gives way to what waits
+ *   keep, serve, bound   what a CPU in search of work takes, and what it owes to those that have waited for long
+ *   pinned, own     tasks with one CPU to go to; the scheduler's own process
+ *   latency, alive, dump   what is measured, the dead man's switch, and what an exit or sysrq-D shows
  */
+#define is_migration_disabled scx_is_migration_disabled
 #include <scx/common.bpf.h>
+#undef is_migration_disabled
+#include "migration.bpf.h"
 #include "overlay.h"
 
 #undef BPF_STRUCT_OPS
@@ -41,14 +53,28 @@
 #include "tier.bpf.h"
 #include "vtime.bpf.h"
 #include "queue.bpf.h"
+#include "allowed.bpf.h"
+#include "masks.bpf.h"
+#include "served.bpf.h"
+#include "idle.bpf.h"
+#include "victim.bpf.h"
+#include "peer.bpf.h"
 #include "place.bpf.h"
 #include "yield.bpf.h"
 #include "select.bpf.h"
+#include "own.bpf.h"
+#include "to_user.bpf.h"
+#include "pinned.bpf.h"
 #include "enqueue.bpf.h"
 #include "decide.bpf.h"
+#include "keep.bpf.h"
+#include "serve.bpf.h"
+#include "bound.bpf.h"
 #include "dispatch.bpf.h"
+#include "latency.bpf.h"
 #include "run.bpf.h"
 #include "alive.bpf.h"
+#include "dump.bpf.h"
 
 /* A better scheduling class (RT) takes @cpu: what waits in its local queue goes elsewhere. */
 void BPF_STRUCT_OPS(infera_cpu_release, s32 cpu, struct scx_cpu_release_args *args)
@@ -110,12 +136,16 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(infera_init)
 	infera_default_tier = TIER_NORMAL;
 	infera_preempts = TIER_BIT(TIER_SYSTEM) | TIER_BIT(TIER_CRITICAL) | TIER_BIT(TIER_HIGH) |
 			  TIER_BIT(TIER_NORMAL) | TIER_BIT(TIER_LOW);
+	infera_bound_ns[TIER_SYSTEM] = 50 * (NSEC_PER_SEC / 1000);
 	infera_bound_ns[TIER_CRITICAL] = 15 * (NSEC_PER_SEC / 1000);
 	infera_bound_ns[TIER_HIGH] = 50 * (NSEC_PER_SEC / 1000);
 	infera_bound_ns[TIER_NORMAL] = 100 * (NSEC_PER_SEC / 1000);
 	infera_drain_batch = 8;
 	infera_turn_ns = 4 * (NSEC_PER_SEC / 1000);
 	infera_sched_bound_ns = 5 * (NSEC_PER_SEC / 1000);
+	err = make_masks();
+	if (err)
+		return err;
 	start_looking();
 	err = start_checking();
 	if (err)
@@ -136,6 +166,9 @@ SCX_OPS_DEFINE(rustland,
 	       .tick			= (void *)infera_tick,
 	       .stopping		= (void *)infera_stopping,
 	       .cpu_release		= (void *)infera_cpu_release,
+	       .dump			= (void *)infera_dump,
+	       .dump_cpu		= (void *)infera_dump_cpu,
+	       .dump_task		= (void *)infera_dump_task,
 	       .enable			= (void *)infera_enable,
 	       .disable			= (void *)infera_disable,
 	       .init_task		= (void *)infera_init_task,

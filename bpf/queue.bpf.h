@@ -72,8 +72,8 @@ static u64 woken_lead(u32 tier)
 struct head {
 	u64 key;
 	u64 due;
-	u64 queued_at;
-	u32 woken;
+	u64 vtime;
+	u32 tier;
 	u32 found;
 };
 
@@ -91,8 +91,8 @@ GLOBAL s32 peek(u64 dsq, struct head *head)
 
 		head->key = p->scx.dsq_vtime;
 		head->due = t ? t->due : 0;
-		head->queued_at = t ? t->queued_at : 0;
-		head->woken = t ? t->flags & TASK_WOKEN : 0;
+		head->vtime = t ? t->vtime : 0;
+		head->tier = t ? t->tier : NO_TIER;
 		head->found = 1;
 		break;
 	}
@@ -131,14 +131,28 @@ static u64 next_turn(s32 cpu, u32 tier)
 	return *last;
 }
 
-/* Queues @p for @cpu alone. */
-static __always_inline void queue_pinned(struct task_struct *p, s32 cpu, u32 tier, u64 slice, u64 enq_flags, u64 now)
+/* Queues @p for @cpu alone, at @turn. */
+static __always_inline void queue_pinned_at(struct task_struct *p, s32 cpu, u64 slice, u64 turn, u64 enq_flags, u64 now)
 {
 	struct cpu_ctx *c = lookup_cpu(cpu);
 
 	if (c)
 		fill(&c->pinned, now);
-	scx_bpf_dsq_insert_vtime(p, cpu_to_dsq(cpu), slice, next_turn(cpu, tier), enq_flags);
+	scx_bpf_dsq_insert_vtime(p, cpu_to_dsq(cpu), slice, turn, enq_flags);
+}
+
+static __always_inline void queue_pinned(struct task_struct *p, s32 cpu, u32 tier, u64 slice, u64 enq_flags, u64 now)
+{
+	queue_pinned_at(p, cpu, slice, next_turn(cpu, tier), enq_flags, now);
+}
+
+/* The first task of @cpu's pinned queue, if it is a woken one that goes before the turns of the others: queue_woken(). */
+GLOBAL s32 peek_woken(s32 cpu, struct head *head, u64 now)
+{
+	struct cpu_ctx *c = lookup_cpu(cpu);
+
+	return c && head && waiting(&c->pinned, cpu_to_dsq(cpu), now) && peek(cpu_to_dsq(cpu), head) &&
+	       head->key <= c->pinned_turn;
 }
 
 /* @t, which is still of the tier that it was queued in, is in no queue any more. */

@@ -1,25 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* ops.running, ops.tick, ops.stopping: a task on its CPU. */
 
-/* The position of the highest bit. Without a loop: this is on the way of every wakeup. */
-static u32 latency_bucket(u32 ns)
-{
-	u32 bucket = 0;
-
-#define HALVE(bits)			\
-	if (ns >> (bits)) {		\
-		ns >>= (bits);		\
-		bucket += (bits);	\
-	}
-	HALVE(16)
-	HALVE(8)
-	HALVE(4)
-	HALVE(2)
-	HALVE(1)
-#undef HALVE
-	return bucket & (LAT_BUCKETS - 1);
-}
-
 /* Records in running_on[] that @cpu runs @tier. */
 static void show(struct cpu_ctx *c, s32 cpu, u32 tier)
 {
@@ -34,29 +15,15 @@ static void show(struct cpu_ctx *c, s32 cpu, u32 tier)
 	c->shown = tier + 1;
 }
 
-static void record_latency(struct infera_task *t, s32 cpu, u32 tier, u64 now)
-{
-	u64 waited = time_delta(now, t->woke_at);
-
-	if (waited > 0xffffffff)
-		waited = 0xffffffff;
-	infera_latency[cpu & (MAX_CPUS - 1)][slot(tier)][latency_bucket(waited)]++;
-	t->woke_at = 0;
-}
-
 /* Critical starts on @cpu: what was lent its siblings leaves. */
 static void clear_siblings(s32 cpu)
 {
-	s32 sibling = cpu;
+	s32 sibling;
 	int i;
 
-	bpf_for(i, 0, MAX_SIBLINGS) {
-		struct cpu_ctx *c;
+	for_each_sibling(sibling, cpu, i) {
+		struct cpu_ctx *c = lookup_cpu(sibling);
 
-		sibling = next_sibling(sibling);
-		if (sibling == cpu)
-			break;
-		c = lookup_cpu(sibling);
 		if (c && c->tier > TIER_CRITICAL && !is_home(sibling, c->tier)) {
 			c->cut = 1;
 			scx_bpf_kick_cpu(sibling, SCX_KICK_PREEMPT);

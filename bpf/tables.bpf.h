@@ -19,6 +19,7 @@ volatile u8 infera_cpu_home[MAX_CPUS];		/* tiers (TIER_BIT) that may always run 
 volatile u8 infera_cpu_loan[MAX_CPUS];		/* tiers that may borrow it while its own are away */
 volatile u16 infera_sibling[MAX_CPUS];		/* the next CPU of the same core, in a ring */
 volatile u32 infera_fenced;			/* whether any home mask excludes a tier */
+volatile u32 infera_plan_gen;			/* counted up after a change of the three above */
 volatile u32 infera_preempts;			/* tiers that take a lower tier's CPU on wakeup */
 volatile u32 infera_default_tier;		/* tier of a task whose cgroups no rule names */
 volatile u64 infera_slice_ns[TIER_SLOTS];	/* slices of tasks that do not pass user space */
@@ -26,7 +27,7 @@ volatile u32 infera_drain_batch;		/* decisions executed at one dispatch, which h
 volatile u64 infera_sched_bound_ns;		/* the scheduler goes before all tiers after this long */
 /*
  * How long the tasks of a tier wait at most for a CPU that others keep busy; NORMAL's entry holds
- * for the user tiers together. Then one of them has a guaranteed turn, of infera_turn_ns at most.
+ * for the user tiers together, and SYSTEM's on a fence alone. Then one of them has a guaranteed turn, of infera_turn_ns at most.
  */
 volatile u64 infera_bound_ns[TIER_SLOTS];
 volatile u64 infera_turn_ns;

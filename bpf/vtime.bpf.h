@@ -39,6 +39,16 @@ static u64 enter_order(struct infera_task *t, u32 tier)
 	return t->vtime;
 }
 
+/*
+ * @t, woken and back from its CPU, is still behind its tier: it keeps its place, whatever has that CPU now.
+ * So sleeping is worth one credit in the whole, and not one wake slice.
+ */
+static bool is_behind(const struct infera_task *t, u32 tier)
+{
+	return (t->flags & TASK_WOKEN) && by_vtime(tier) &&
+	       t->vtime + infera_wake_gran_ns[slot(tier)] < tier_clock[slot(tier)];
+}
+
 /* Virtual time of what runs on @c. */
 static u64 vtime_on(const struct cpu_ctx *c, u64 now)
 {

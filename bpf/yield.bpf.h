@@ -19,35 +19,72 @@ static u64 patience(u32 tier)
 	return ns > MIN_PATIENCE_NS ? ns : MIN_PATIENCE_NS;
 }
 
+/* Tasks of a queue among which a woken one is looked for. */
+#define WOKEN_SEEN	8
+
+/*
+ * Some woken task of @tier has waited as long as the policy lets it, and is one of the first. Not only the first: where a
+ * tier has few CPUs, what burns CPU there is further behind than what sleeps, and stands in front.
+ */
+GLOBAL s32 woken_is_late(u32 tier, u64 now)
+{
+	u64 wait = infera_wake_wait_ns[slot(tier)];
+	struct task_struct *p;
+	s32 late = 0, seen = 0;
+
+	if (!wait || !woken_waiting[slot(tier)])
+		return 0;
+	/* For the timers, as in peek(). */
+	bpf_rcu_read_lock();
+	bpf_for_each(scx_dsq, p, TIER_DSQ(tier), 0) {
+		struct infera_task *t = lookup_task(p);
+
+		if (t && t->flags & TASK_WOKEN && time_delta(now, t->queued_at) >= wait) {
+			late = 1;
+			break;
+		}
+		if (++seen >= WOKEN_SEEN)
+			break;
+	}
+	bpf_rcu_read_unlock();
+	return late;
+}
+
 /* Whether what runs on @cpu, which is of @tier, gives way. */
 GLOBAL s32 gives_way(s32 cpu, u32 tier, u64 now)
 {
 	struct cpu_ctx *c = lookup_cpu(cpu);
 	struct head head;
-	u32 other;
+	u32 other, rank;
 	u64 gran;
 
 	if (!c)
 		return 0;
+	/* System's is lower on a fence: rank_shown(). */
+	rank = tier == TIER_SYSTEM ? c->tier : tier;
 	bpf_for(other, TIER_SYSTEM, TIER_NORMAL) {
-		if (other < tier && tier >= preempts_from(other) && (infera_preempts & TIER_BIT(other)) &&
+		if (other < rank && rank >= preempts_from(other) && (infera_preempts & TIER_BIT(other)) &&
 		    tier_waiting(other, now) && may_use(cpu, other))
 			return 1;
 	}
 	if (is_user_tier(tier)) {
-		/* Worse tiers, whose woken tasks have a bound of their own. */
+		/* Low and Background, whose woken tasks have a bound of their own. */
 		bpf_for(other, TIER_LOW, NR_TIERS) {
-			u64 wait = infera_wake_wait_ns[slot(other)];
-
-			if (other > tier && wait && tier_waiting(other, now) && may_use(cpu, other) &&
-			    peek(TIER_DSQ(other), &head) && head.woken &&
-			    time_delta(now, head.queued_at) >= wait && has_credit(c, now)) {
+			if ((other > tier || (other == tier && !c->woken)) && may_use(cpu, other) &&
+			    woken_is_late(other, now) && has_credit(c, now)) {
 				c->favoured = 1 + other;
 				return 1;
 			}
 		}
 	}
 	gran = infera_wake_gran_ns[slot(tier)];
+	/* A woken task that can run nowhere else, and found its CPU in the hands of System. */
+	if (is_user_tier(tier) && peek_woken(cpu, &head, now)) {
+		if (head.tier < tier && (infera_preempts & TIER_BIT(head.tier)))
+			return 1;
+		if (head.tier == tier && gran != NEVER && !c->woken && vtime_on(c, now) > head.vtime + gran)
+			return 1;
+	}
 	return gran != NEVER && woken_waiting[slot(tier)] &&
 	       time_delta(now, c->started) >= infera_wake_slice_ns[slot(tier)] && tier_waiting(tier, now) &&
 	       may_use(cpu, tier) && peek(TIER_DSQ(tier), &head) && vtime_on(c, now) > head.key + gran;
@@ -114,6 +151,7 @@ static int look(void *map, u32 *key, struct bpf_timer *timer)
 	s32 cpu = *key;
 	struct cpu_ctx *c = lookup_cpu(cpu);
 	u64 now = clock_ns(), next;
+	struct head head;
 
 	if (!c)
 		return 0;
@@ -121,6 +159,8 @@ static int look(void *map, u32 *key, struct bpf_timer *timer)
 	if (c->tier != TIER_SYSTEM && c->shown && !c->in_turn && !c->claimed && gives_way(cpu, c->shown - 1, now))
 		preempt(cpu);
 	next = least_patience();
+	if (!next && peek_woken(cpu, &head, now))
+		next = MIN_PATIENCE_NS;
 	c->look_at = next ? now + next : 0;
 	if (next)
 		bpf_timer_start(timer, next, TIMER_CPU_PIN);

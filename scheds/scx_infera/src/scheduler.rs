@@ -8,7 +8,7 @@ use crate::pace::Pace;
 use crate::stats::Counters;
 use crate::vitals::{DEPOSED, Eyes};
 use crate::watch::Order;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use crossbeam::channel::{Receiver, Sender, TryRecvError};
 use infera_bpf::{LAT_BUCKETS, MSG_PICKED, NEVER, Path, unpack_weight};
 use infera_heartbeat::Page;
@@ -70,7 +70,7 @@ fn view(task: &QueuedTask) -> TaskView {
         weight,
         ran: Nanos(task.exec_runtime),
         vtime: task.vtime,
-        // Two fields of the crate's message with a meaning of the overlay's: bpf/enqueue.bpf.h.
+        // Two fields of the crate's message with a meaning of the overlay's: bpf/to_user.bpf.h.
         clock: task.start_ts,
         picked: task.stop_ts & MSG_PICKED != 0,
         cpu: task.cpu,
@@ -109,14 +109,13 @@ impl<'cb> Scheduler<'cb> {
             None,
             exit_dump_len,
             false,
-            // libbpf's own lines, and the verifier's.
+            // The dispatcher's own lines in the kernel's trace.
             verbose,
             false,
             false,
             slice,
             "infera",
-        )
-        .context("the kernel refused the scheduler")?;
+        )?;
         let mut scheduler = Scheduler {
             bpf,
             policy,
@@ -183,6 +182,7 @@ impl<'cb> Scheduler<'cb> {
             bss.infera_sibling[cpu] = planned.map_or(cpu, |planned| planned.sibling) as u16;
         }
         bss.infera_fenced = u32::from(!plan.fence.is_empty());
+        bss.infera_plan_gen = bss.infera_plan_gen.wrapping_add(1);
     }
 
     /// Hands the overlay what the policy says about wakeups.

@@ -94,6 +94,47 @@ pub fn intervals(
     }
 }
 
+/// A thread's time on a CPU, from one switch to the next.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The thread's name.
+    pub name: String,
+    /// How long.
+    pub time: Duration,
+}
+
+/// Every run that began at `since` or later and has ended.
+pub fn runs(switches: &[Switch], since: Duration) -> Vec<Run> {
+    let mut running: BTreeMap<usize, &Switch> = BTreeMap::new();
+    let mut runs = Vec::new();
+    for switch in switches {
+        if let Some(begun) = running.insert(switch.cpu, switch)
+            && begun.at >= since
+        {
+            runs.push(Run {
+                name: begun.next.clone(),
+                time: switch.at.saturating_sub(begun.at),
+            });
+        }
+    }
+    runs
+}
+
+/// What the kernel and the scheduler say of themselves on sysrq-D.
+pub fn sched_ext_dump() -> Result<String> {
+    const EVENT: &str = "events/sched_ext/sched_ext_dump/enable";
+    set("trace", "")?;
+    set(EVENT, "1")?;
+    set("tracing_on", "1")?;
+    fs::write("/proc/sysrq-trigger", "D").context("asking for a dump")?;
+    // A work item of the kernel's writes it.
+    crate::clock::sleep(Duration::from_millis(500));
+    set("tracing_on", "0")?;
+    set(EVENT, "0")?;
+    let path = Path::new(TRACING).join("trace");
+    fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +150,26 @@ mod tests {
         };
         assert_eq!(parse(line), Some(wanted));
         assert_eq!(parse("# tracer: nop"), None);
+    }
+
+    #[test]
+    fn a_run_ends_with_the_next_switch_of_its_cpu() {
+        let switch = |at, cpu, next: &str| Switch {
+            at: Duration::from_secs(at),
+            cpu,
+            next: next.to_owned(),
+        };
+        let switches = [
+            switch(1, 0, "a"),
+            switch(2, 1, "b"),
+            switch(4, 1, "c"),
+            switch(9, 0, "d"),
+        ];
+        let seen: Vec<_> = runs(&switches, Duration::from_secs(2))
+            .into_iter()
+            .map(|run| (run.name, run.time.as_secs()))
+            .collect();
+        assert_eq!(seen, [("b".to_owned(), 2)]);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! The tests and rows, and what they share.
 
 mod crowds;
+mod dump;
 mod fairness;
 mod fence;
 mod offline;
 mod sleepers;
+mod turns;
 
 use crate::{Cgroup, Context, Findings, Row, Scheduler, Test};
 use anyhow::Result;
@@ -22,6 +24,10 @@ pub const TESTS: &[Test] = &[
     offline::AN_OFFLINE_CPU,
     sleepers::A_SLEEPER_IN_A_CROWD,
     fence::WHOLE_CORES,
+    turns::SHORT_TURNS,
+    turns::A_PINNED_WAKEUP,
+    turns::FENCE_TAKEN_BACK,
+    dump::NAMES_TIERS,
 ];
 
 /// Every row of the fault matrix that is carried out here.

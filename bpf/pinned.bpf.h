@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Tasks that have one CPU to go to: by affinity, or because they may not migrate now. */
+
+/* find_cpu() for a task that can only run on @cpu. */
+static u32 find_pinned(struct task_struct *p, struct infera_task *t, s32 cpu, u32 tier, u64 now)
+{
+	struct cpu_ctx *c = lookup_cpu(cpu);
+	u64 gran = infera_wake_gran_ns[slot(tier)];
+
+	if (!c)
+		return HOW_QUEUE;
+	if (scx_bpf_test_and_clear_cpu_idle(cpu)) {
+		claim(cpu, tier);
+		return HOW_IDLE;
+	}
+	if ((infera_preempts & TIER_BIT(tier)) && c->tier >= preempts_from(tier)) {
+		c->tier = tier;
+		c->claimed = tier + 1;
+		return HOW_LOWER;
+	}
+	if (gran != NEVER && peer_lead(cpu, p, tier, t->vtime, gran, now) &&
+	    claim_from_peer(cpu, tier, t->vtime, now))
+		return HOW_PEER;
+	return HOW_QUEUE;
+}
+
+/*
+ * Queues the woken @p, which found its CPU in the hands of System or of a real-time task: before the turns of the other pinned tasks, as far as
+ * the credit of wakeups goes.
+ */
+static __always_inline bool queue_woken(struct task_struct *p, struct infera_task *t, s32 cpu, u32 tier, u64 enq_flags, u64 now)
+{
+	struct cpu_ctx *c = lookup_cpu(cpu);
+
+	if (!c || !by_vtime(tier) || !has_credit(c, now))
+		return false;
+	t->flags |= TASK_CREDITED;
+	queue_pinned_at(p, cpu, infera_wake_slice_ns[slot(tier)], c->pinned_turn, enq_flags, now);
+	look_in(MIN_PATIENCE_NS, now);
+	return true;
+}
+
+/* A task with one CPU to go to, which did not pass infera_select_cpu(). */
+GLOBAL s32 enqueue_pinned(struct task_struct *p __arg_trusted, u32 tier, s32 cpu, u64 enq_flags, u64 now)
+{
+	struct infera_task *t = lookup_task(p);
+	u64 slice;
+
+	if (!t)
+		return 0;
+	if (bpf_get_current_task_btf() != p) {
+		u32 how = find_pinned(p, t, cpu, tier, now);
+
+		if (how != HOW_QUEUE) {
+			send_to(p, t, SCX_DSQ_LOCAL_ON | cpu, tier, how, enq_flags);
+			if (how == HOW_IDLE)
+				scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
+			return 0;
+		}
+		if (is_per_cpu_kthread(p)) {
+			/* Next on its CPU, before any queue: the kernel's own work cannot wait for a tier's turn. */
+			scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL_ON | cpu, slice_of(tier), enq_flags);
+			count_path(bpf_get_smp_processor_id(), tier, PATH_QUEUE);
+			return 0;
+		}
+	}
+	slice = slice_without_policy(t, tier, enq_flags);
+	if (!slice)
+		queue_to_user(p, tier, cpu, enq_flags, now);
+	else if (is_user_tier(tier) && (t->flags & TASK_WOKEN) && queue_woken(p, t, cpu, tier, enq_flags, now))
+		;
+	else if (is_user_tier(tier) || served_as(p, tier) == NO_TIER)
+		queue_pinned(p, cpu, tier, slice, enq_flags, now);
+	else
+		queue_tier(p, t, tier, slice, enq_flags, now);
+	if (slice)
+		count_path(bpf_get_smp_processor_id(), tier, PATH_QUEUE);
+	scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
+	return 0;
+}
