@@ -8,6 +8,7 @@ fn main() {
         .expect("BPF build set-up (is clang 18 or newer installed? run `cargo xtask setup`)")
         .build()
         .expect("building scx_rustland_core's dispatcher");
+    keep_libbpf_talking();
     // The second build replaces the skeleton of the first: same name, our object.
     let mut builder = scx_cargo::BpfBuilder::new().expect("BPF build set-up");
     builder
@@ -20,4 +21,18 @@ fn main() {
     println!("cargo:rustc-link-arg-bins=-Wl,-rpath,/usr/lib/infera");
     // The overlay and everything that it includes.
     println!("cargo:rerun-if-changed=../../bpf");
+}
+
+/// The crate silences libbpf when it opens the object, or has it print to stdout. What explains a refused load is lost
+/// then, so that one line goes: src/loading.rs listens instead.
+fn keep_libbpf_talking() {
+    const GENERATED: &str = "src/bpf.rs";
+    const SILENCES: &str = "skel_builder.obj_builder.debug(debug);";
+    let code = std::fs::read_to_string(GENERATED).expect("the crate has just written it");
+    assert_eq!(
+        code.matches(SILENCES).count(),
+        1,
+        "another scx_rustland_core: see whether {SILENCES} still is what silences libbpf"
+    );
+    std::fs::write(GENERATED, code.replace(SILENCES, "")).expect("its own source tree");
 }

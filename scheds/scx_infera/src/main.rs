@@ -4,7 +4,7 @@ mod bpf_intf;
 mod bpf_skel;
 pub use bpf_skel::*;
 #[rustfmt::skip]
-#[allow(dead_code, missing_docs, clippy::all, clippy::undocumented_unsafe_blocks, static_mut_refs)]
+#[allow(dead_code, missing_docs, unused_mut, clippy::all, clippy::undocumented_unsafe_blocks, static_mut_refs)]
 mod bpf;
 mod bypass;
 mod cgroups;
@@ -12,6 +12,7 @@ mod cli;
 mod exit_code;
 mod follow;
 mod hangup;
+mod loading;
 mod monitor;
 mod pace;
 mod pods;
@@ -217,6 +218,7 @@ fn run(args: Args) -> Result<Status, Refusal> {
     let mut grace = infera_link::GraceThread::find();
     grace.iter_mut().for_each(|thread| thread.boost(true));
     let mut object = MaybeUninit::uninit();
+    loading::listen(args.verbose);
     let mut scheduler = scheduler::Scheduler::attach(
         &mut object,
         policy,
@@ -225,7 +227,8 @@ fn run(args: Args) -> Result<Status, Refusal> {
         (args.exit_dump_len, args.verbose),
         (orders, faults_in),
     )
-    .map_err(internal)?;
+    .map_err(|error| loading::refused(&error))?;
+    loading::loaded();
     hangup::take();
     let map = scheduler.cgroup_map().map_err(internal)?;
     let _ = handle_in.send(map);

@@ -1,0 +1,112 @@
+//! What libbpf and the verifier say while the overlay loads, and what a failure to load is: a refusal of this kernel, or
+//! something that may pass.
+
+use crate::exit_code::{Refusal, Status};
+use libbpf_rs::{ErrorKind, PrintLevel, set_print};
+use log::debug;
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Mutex;
+
+/// The last lines explain a failure: the verifier's log ends with what it refused.
+const KEPT: usize = 24;
+
+/// The longest line that is kept, in characters.
+const LINE: usize = 200;
+
+static WARNINGS: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
+
+/// Keeps libbpf's warnings from now on, and logs its other words where the log is verbose.
+pub fn listen(verbose: bool) {
+    let level = match verbose {
+        true => PrintLevel::Debug,
+        false => PrintLevel::Warn,
+    };
+    set_print(Some((level, hear)));
+}
+
+/// The overlay is loaded: from here on nothing may be allocated for words.
+pub fn loaded() {
+    set_print(None);
+}
+
+fn hear(level: PrintLevel, text: String) {
+    if level != PrintLevel::Warn {
+        debug!("{}", text.trim_end());
+        return;
+    }
+    let Ok(mut warnings) = WARNINGS.lock() else {
+        return;
+    };
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        if warnings.len() == KEPT {
+            warnings.pop_front();
+        }
+        warnings.push_back(line.chars().take(LINE).collect());
+    }
+}
+
+/// Why the kernel did not take the scheduler: a sentence, and the last lines of what libbpf and the verifier said.
+pub fn refused(error: &anyhow::Error) -> Refusal {
+    if let Some(name) = infera_kernel::attached(Path::new("/")) {
+        return Refusal::new(
+            Status::Busy,
+            format!("another sched_ext scheduler has attached meanwhile ({name}): stop it first"),
+        );
+    }
+    let kinds = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<libbpf_rs::Error>());
+    let passing = kinds.map(libbpf_rs::Error::kind).any(may_pass);
+    let (status, advice) = match passing {
+        true => (Status::Internal, "it is tried again"),
+        false => (
+            Status::Kernel,
+            "run `scx_infera --check`; if that finds nothing, please report these lines",
+        ),
+    };
+    let mut sentence = format!("the kernel refused the scheduler ({error:#}): {advice}");
+    if let Ok(warnings) = WARNINGS.lock() {
+        for line in warnings.iter() {
+            let _ = write!(sentence, "\n  {line}");
+        }
+    }
+    Refusal::new(status, sentence)
+}
+
+/// Whether the same load may succeed later.
+fn may_pass(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::OutOfMemory
+            | ErrorKind::WouldBlock
+            | ErrorKind::Interrupted
+            | ErrorKind::TimedOut
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn a_refusal_has_the_last_lines_and_is_not_tried_again() {
+        let text: String = (0..100).map(|line| format!("line {line}\n")).collect();
+        hear(PrintLevel::Warn, text);
+        hear(PrintLevel::Debug, "a detail".into());
+        let error = Err::<(), _>(libbpf_rs::Error::from_raw_os_error(libc::EINVAL));
+        let refusal = refused(&error.context("loading").unwrap_err());
+        assert_eq!(refusal.status, Status::Kernel);
+        assert!(refusal.sentence.contains("line 99") && refusal.sentence.contains("line 76"));
+        assert!(!refusal.sentence.contains("line 75") && !refusal.sentence.contains("a detail"));
+    }
+
+    #[test]
+    fn a_lack_of_memory_passes() {
+        let error = Err::<(), _>(libbpf_rs::Error::from_raw_os_error(libc::ENOMEM));
+        let refusal = refused(&error.context("loading").unwrap_err());
+        assert_eq!(refusal.status, Status::Internal);
+    }
+}
