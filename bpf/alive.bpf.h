@@ -18,13 +18,39 @@ struct {
 	__type(value, struct alive_timer);
 } alive_timers SEC(".maps");
 
+/* When this was last checked: a machine that stood still has nobody to blame. */
+static volatile u64 checked_at;
+
+/* The loop has been in one round for too long, while work waits: it had its CPU, and the fault is the policy's. */
+static bool loop_is_stuck(u64 now)
+{
+	return policy_unseen(now) > LOOP_MS * (NSEC_PER_SEC / 1000) &&
+	       (sched_on_cpu || usersched_last_run_at > policy_wanted_at);
+}
+
 /* By timer: when user space has stopped, every CPU may be idle and everything in its hands. */
 static int check_alive(void *map, int *key, struct bpf_timer *timer)
 {
-	if (time_after(clock_ns(), alive_until))
+	u64 now = clock_ns(), period = ALIVE_CHECK_MS * (NSEC_PER_SEC / 1000);
+	u64 patience = now + (u64)ALIVE_MS * (NSEC_PER_SEC / 1000);
+
+	if (checked_at && time_delta(now, checked_at) > 2 * period) {
+		if (time_before(alive_until, patience))
+			alive_until = patience;
+		if (policy_wanted_at)
+			policy_wanted_at = now;
+	}
+	checked_at = now;
+	if (time_after(now, alive_until)) {
 		scx_bpf_exit(0, "user space has given no sign of life for %d ms", ALIVE_MS);
-	else
-		bpf_timer_start(timer, ALIVE_CHECK_MS * (NSEC_PER_SEC / 1000), 0);
+		return 0;
+	}
+	if (loop_is_stuck(now)) {
+		scx_bpf_exit(0, "the loop did not look at waiting work for %d ms", LOOP_MS);
+		return 0;
+	}
+	wake_rescuers(now);
+	bpf_timer_start(timer, policy_unseen(now) ? LATE_NS : period, 0);
 	return 0;
 }
 
@@ -102,12 +128,13 @@ static volatile u32 plan_applied;
 SEC("syscall")
 int infera_measure(void *ctx)
 {
-	u64 now = clock_ns(), wanted = sched_wanted_at;
+	u64 now = clock_ns();
 	int i;
 
 	bpf_for(i, 0, TIER_SLOTS)
 		infera_waited[i] = 0;
-	infera_unseen = wanted ? time_delta(now, wanted) : 0;
+	infera_unseen = policy_unseen(now);
+	wake_rescuers(now);
 	alive_until = now + (u64)ALIVE_MS * (NSEC_PER_SEC / 1000);
 	if (plan_applied != infera_plan_gen) {
 		plan_applied = infera_plan_gen;

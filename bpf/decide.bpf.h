@@ -26,7 +26,7 @@ static long take_decision(struct bpf_dynptr *dynptr, void *context)
 	slice = d->slice_ns ?: slice_of(tier);
 	t->vtime = d->vtime;
 	t->due = now - (d->flags & SCX_ENQ_WAKEUP ? woken_lead(tier) : 0);
-	t->flags |= TASK_PICKED;
+	t->flags = (t->flags | TASK_PICKED) & ~TASK_ASKED;
 	count_path(bpf_get_smp_processor_id(), tier, PATH_USER);
 
 	/* A pinned task waits where it can run; so does one whose CPUs are all fenced. */

@@ -34,6 +34,8 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 	/* The local queue was empty: what was sent here has run, or went elsewhere. */
 	s.c->claimed = 0;
 	drained = drain_decisions();
+	if (rescue_asked(s.now))
+		drained = true;
 	/* Moving also brings the drained decisions into their queues. */
 	if ((drained || waiting(HELPER_QUEUE, HELPER_DSQ, s.now)) && scx_bpf_dsq_move_to_local(HELPER_DSQ, 0))
 		return;

@@ -22,7 +22,7 @@ void BPF_STRUCT_OPS(infera_dump, struct scx_dump_ctx *dctx)
 			     scx_bpf_dsq_nr_queued(TIER_DSQ(tier)), woken_waiting[slot(tier)],
 			     (tier_clock[slot(tier)] - VTIME_START) / 1000, slice_of(tier) / 1000);
 	scx_bpf_dump("helpers=%d scheduler=%d decided=%llu unseen_us=%lld", scx_bpf_dsq_nr_queued(HELPER_DSQ),
-		     scx_bpf_dsq_nr_queued(SCHED_DSQ), infera_run_depth, us_since(sched_wanted_at, now));
+		     scx_bpf_dsq_nr_queued(SCHED_DSQ), infera_run_depth, (s64)policy_unseen(now) / 1000);
 }
 
 void BPF_STRUCT_OPS(infera_dump_cpu, struct scx_dump_ctx *dctx, s32 cpu, bool idle)

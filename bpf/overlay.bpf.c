@@ -20,7 +20,7 @@
  *
  *   tables, state   what user space writes; what the overlay keeps
  *   tier, vtime     which tier a task is of; the order within a tier
- *   queue, to_user  the queues in the kernel; the message to the policy
+ *   queue, to_user, late   the queues in the kernel; the message to the policy; without the policy
  *   allowed, masks, served   where a task may run
  *   idle, victim, peer, place   the CPU that a wakeup gets
  *   yield           when what runs gives way to what waits
@@ -63,6 +63,7 @@
 #include "yield.bpf.h"
 #include "select.bpf.h"
 #include "own.bpf.h"
+#include "late.bpf.h"
 #include "to_user.bpf.h"
 #include "pinned.bpf.h"
 #include "enqueue.bpf.h"

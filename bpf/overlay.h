@@ -20,9 +20,11 @@ enum infera_tier {
 enum infera_size {
 	TIER_SLOTS	= 8,	/* per-tier tables: a power of two, so that a mask bounds the index */
 	LAT_BUCKETS	= 32,	/* wakeup latency: bucket b counts [2^b, 2^(b+1)) ns */
+	MAX_ASKED	= 65536,/* messages to the policy that are remembered, should it be late */
 	MAX_CGROUPS	= 16384,/* cgroups with a tier of their own; their subtrees cost nothing */
 	ALIVE_MS	= 2000,	/* user space's longest silence */
 	ALIVE_CHECK_MS	= 250,	/* how often that is checked */
+	LOOP_MS		= 1000,	/* the loop's longest round, while work waits for it */
 	ATTACH_MS	= 20000,/* the same from loading until its first sign of life */
 	MEASURED	= 32,	/* tasks looked at in each queue to find the longest wait */
 	MAX_DEPTH	= 32,	/* cgroup levels walked when a task is seen in a new cgroup */
@@ -34,7 +36,7 @@ enum infera_path {
 	PATH_PREEMPT,		/* a CPU taken from a lower tier */
 	PATH_QUEUE,		/* a queue in the kernel, by virtual time */
 	PATH_USER,		/* ordered by the policy in user space */
-	PATH_FULL,		/* arrival order, because the ring to user space was full */
+	PATH_FULL,		/* the same in the policy's stead: it was late, or the ring to it full */
 	PATH_PEER,		/* a CPU taken from a peer that is ahead in virtual time */
 	NR_PATHS,
 	PATH_SLOTS	= 8,

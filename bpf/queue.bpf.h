@@ -162,5 +162,5 @@ static void leave_queue(struct infera_task *t)
 		__sync_fetch_and_sub(&infera_run_depth, 1);
 	if (t->flags & TASK_WAITING)
 		__sync_fetch_and_sub(&woken_waiting[slot(t->tier)], 1);
-	t->flags &= ~(TASK_DECIDED | TASK_WAITING);
+	t->flags &= ~(TASK_DECIDED | TASK_WAITING | TASK_ASKED);
 }

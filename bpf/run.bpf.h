@@ -44,6 +44,7 @@ void BPF_STRUCT_OPS(infera_running, struct task_struct *p)
 	if (is_usersched_task(p)) {
 		usersched_last_run_at = now;
 		sched_wanted_at = 0;
+		sched_on_cpu = 1;
 		t->tier = TIER_SYSTEM;
 	}
 	leave_queue(t);
@@ -105,6 +106,8 @@ void BPF_STRUCT_OPS(infera_stopping, struct task_struct *p, bool runnable)
 
 	if (!c || !t)
 		return;
+	if (is_usersched_task(p))
+		sched_on_cpu = 0;
 	/* A better scheduling class leaves p->scx.slice as it is; a preemption of ours ends it. */
 	t->rest = runnable && (c->claimed || c->cut || p->scx.slice) ? time_delta(t->until, now) : 0;
 	charge(p, t, c, cpu, now);

@@ -65,6 +65,9 @@ static volatile u64 woken_waiting[TIER_SLOTS] __attribute__((aligned(64)));
 /* Since when the scheduler process has had work it has not seen; 0: none. */
 static volatile u64 sched_wanted_at __attribute__((aligned(64)));
 
+/* The scheduler process runs. When it last started to the crate's usersched_last_run_at tells. */
+static volatile u32 sched_on_cpu;
+
 /*
  * The CPU that found no work last, and when. Its idle bit is set a moment later: a task that is queued
  * in between finds no idle CPU, and this one does not find the task. So for IDLE_RACE_NS what is
@@ -80,6 +83,7 @@ enum task_flag {
 	TASK_DECIDED	= 2,	/* counted in infera_run_depth */
 	TASK_PICKED	= 4,	/* the policy decided on it since it last had it */
 	TASK_CREDITED	= 8,	/* runs on a CPU that it took from a peer */
+	TASK_ASKED	= 32,	/* in the policy's hands, or on its way to them */
 	TASK_WAITING	= 16,	/* counted in woken_waiting[] of its tier */
 };
 

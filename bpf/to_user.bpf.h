@@ -24,20 +24,23 @@ static u64 slice_without_policy(struct infera_task *t, u32 tier, u64 enq_flags)
 }
 
 /*
- * Sends @p to the policy; when the ring is full, to its tier's queue. Nothing wakes up on the ring:
+ * Sends @p to the policy; when that is late or the ring full, to its tier's queue. Nothing wakes up on the ring:
  * the scheduler process is given a CPU when there is work.
  */
 GLOBAL s32 queue_to_user(struct task_struct *p __arg_trusted, u32 tier, s32 cpu, u64 enq_flags, u64 now)
 {
 	struct infera_task *t = lookup_task(p);
 	struct queued_task_ctx *msg;
+	bool late;
 
 	if (!t)
 		return 0;
-	msg = bpf_ringbuf_reserve(&queued, sizeof(*msg), 0);
+	late = policy_is_late(now);
+	msg = late ? NULL : bpf_ringbuf_reserve(&queued, sizeof(*msg), 0);
 	if (!msg) {
-		sched_congested(p);
-		if (is_pinned(p))
+		if (!late)
+			sched_congested(p);
+		if (is_pinned(p) || served_as(p, tier) == NO_TIER)
 			queue_pinned(p, cpu, tier, slice_of(tier), enq_flags, now);
 		else
 			queue_tier(p, t, tier, slice_of(tier), enq_flags, now);
@@ -61,6 +64,8 @@ GLOBAL s32 queue_to_user(struct task_struct *p __arg_trusted, u32 tier, s32 cpu,
 	msg->comm[0] = 0;
 	t->ran = 0;
 	t->flags &= ~TASK_PICKED;
+	remember_asked(p, t);
+	expect_policy(now);
 	bpf_ringbuf_submit(msg, BPF_RB_NO_WAKEUP);
 	if (!sched_wanted_at)
 		sched_wanted_at = now;

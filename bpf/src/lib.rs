@@ -25,7 +25,7 @@ pub enum Path {
     Queue = 2,
     /// Ordered by the policy.
     User = 3,
-    /// Arrival order, because the ring to user space was full.
+    /// A queue in the kernel in the policy's stead: it was late, or the ring to it full.
     Full = 4,
     /// A CPU taken from a peer of its tier that is ahead in virtual time.
     Peer = 5,
@@ -118,6 +118,8 @@ mod tests {
             "ALIVE_MS",
             "ALIVE_CHECK_MS",
             "ATTACH_MS",
+            "LOOP_MS",
+            "MAX_ASKED",
             "MEASURED",
             "MAX_DEPTH",
             "PATH_SLOTS",

@@ -56,17 +56,31 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// What is wrong `now`, in nanoseconds of `CLOCK_MONOTONIC`, with a scheduler that was
-/// started at `started`. `None` for the vitals means that they were being written.
+/// From when on silence counts, in nanoseconds of `CLOCK_MONOTONIC`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Patience {
+    /// The scheduler was started.
+    pub started: u64,
+    /// The guard has looked on time since: on a machine that stood still nobody gives signs of life.
+    pub awake: u64,
+    /// Now.
+    pub now: u64,
+}
+
+/// What is wrong. `None` for the vitals means that they were being written.
 pub fn judge(
     limits: &Limits,
     phase: Phase,
     vitals: Option<&Vitals>,
-    started: u64,
-    now: u64,
+    patience: Patience,
 ) -> Option<Trouble> {
+    let Patience {
+        started,
+        awake,
+        now,
+    } = patience;
     let over = |since: u64, limit: Duration| {
-        let time = Duration::from_nanos(now.saturating_sub(since));
+        let time = Duration::from_nanos(now.saturating_sub(since.max(awake)));
         (time > limit).then_some(time)
     };
     if phase == Phase::Starting {
@@ -112,7 +126,15 @@ mod tests {
     };
 
     fn judged(phase: Phase, vitals: Vitals, now: u64) -> Option<Trouble> {
-        judge(&LIMITS, phase, Some(&vitals), 0, now)
+        judge(
+            &LIMITS,
+            phase,
+            Some(&vitals),
+            Patience {
+                now,
+                ..Patience::default()
+            },
+        )
     }
 
     fn beat(at: u64) -> Vitals {

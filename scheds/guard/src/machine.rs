@@ -1,7 +1,7 @@
 //! What the guard does next: a state machine without clock, process or file, so that every
 //! way through it can be tested.
 
-use crate::judge::{Limits, Trouble, judge};
+use crate::judge::{Limits, Patience, Trouble, judge};
 use infera_control::State;
 use infera_heartbeat::{Phase, Vitals};
 use std::collections::{BTreeMap, VecDeque};
@@ -22,6 +22,9 @@ pub const LATCHED: i32 = 10;
 const BRAKE: u32 = 4;
 /// The step at which a process that is not attached is killed.
 const PATIENCE: u32 = 10;
+
+/// A look of the guard's that is later than this was kept from it: the machine stood still, or was taken away.
+const STILL: Duration = Duration::from_millis(250);
 
 /// The source of a safe mode that the guard itself entered.
 pub const GUARD: &str = "guard";
@@ -127,6 +130,9 @@ pub struct Machine {
     settings: Settings,
     now: Now,
     attached: bool,
+    /// When it last looked, and since when it has looked on time: patience begins no earlier.
+    looked: u64,
+    awake: u64,
     /// Why nothing is to run, by source.
     safe_mode: BTreeMap<String, String>,
     stop: bool,
@@ -142,6 +148,8 @@ impl Machine {
             settings,
             now: Now::Down { until: 0 },
             attached: false,
+            looked: 0,
+            awake: 0,
             safe_mode,
             stop: false,
             ejects: VecDeque::new(),
@@ -212,6 +220,10 @@ impl Machine {
 
     /// Looks, and says what to do.
     pub fn step(&mut self, seen: &Seen, out: &mut Vec<Action>) {
+        if self.looked != 0 && seen.now.saturating_sub(self.looked) > nanos(STILL) {
+            self.awake = seen.now;
+        }
+        self.looked = seen.now;
         if let Now::Up { .. } = self.now
             && !self.attached
             && seen.attached
@@ -250,7 +262,12 @@ impl Machine {
                     Why::SafeMode
                 } else {
                     let limits = &self.settings.limits;
-                    match judge(limits, seen.phase, seen.vitals.as_ref(), since, seen.now) {
+                    let patience = Patience {
+                        started: since,
+                        awake: self.awake,
+                        now: seen.now,
+                    };
+                    match judge(limits, seen.phase, seen.vitals.as_ref(), patience) {
                         None => return,
                         Some(trouble) => Why::Trouble(self.report(&trouble, out)),
                     }
@@ -500,6 +517,29 @@ mod tests {
         node.pass(1_500);
         assert_eq!(node.machine.state(), State::Attached);
         assert_eq!(node.machine.ejects(), 1);
+    }
+
+    #[test]
+    fn a_machine_that_stood_still_is_nobodys_fault() {
+        let mut node = Node::new();
+        node.pass(100);
+        for _ in 0..5 {
+            // Nobody looks and nobody beats.
+            node.now += 900 * MS;
+            node.pass(10);
+            // Then the guard looks first, and the scheduler is late by its own period.
+            node.beating = false;
+            node.pass(60);
+            node.beating = true;
+            node.pass(200);
+        }
+        assert_eq!(node.machine.state(), State::Attached, "{:?}", node.said);
+        assert_eq!(node.machine.ejects(), 0);
+        // One that stays silent is taken off all the same.
+        node.now += 900 * MS;
+        node.beating = false;
+        node.pass(800);
+        assert!(!node.attached, "{:?}", node.done);
     }
 
     #[test]

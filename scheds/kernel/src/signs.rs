@@ -86,6 +86,81 @@ fn isolated(cmdline: &str) -> Isolated<'_> {
     found
 }
 
+/// Tiers are cgroups of version 2; numbers of a version 1 hierarchy look like theirs, and are somebody else's.
+fn cgroup_version(root: &Path) -> Result<String, Obstacle> {
+    match root.join("sys/fs/cgroup/cgroup.controllers").exists() {
+        true => Ok("version 2 at /sys/fs/cgroup".into()),
+        false => Err(Obstacle::Kernel(
+            "no cgroup v2 at /sys/fs/cgroup, and tiers are cgroups: boot with systemd.unified_cgroup_hierarchy=1"
+                .into(),
+        )),
+    }
+}
+
+/// The inode number of the first PID namespace, the same on every kernel (PROC_PID_INIT_INO).
+const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+/// The overlay compares pids as the kernel counts them.
+fn pid_namespace(root: &Path) -> Result<String, Obstacle> {
+    match fs::read_link(root.join("proc/self/ns/pid")) {
+        Ok(name) if name.as_os_str() != FIRST_PID_NAMESPACE => Err(Obstacle::Kernel(
+            "this process is in a PID namespace of its own, and would take another for itself: run it in the host's (hostPID: true, --pid=host, without PrivatePIDs=)"
+                .into(),
+        )),
+        Ok(_) => Ok("the host's".into()),
+        Err(_) => Ok("not shown".into()),
+    }
+}
+
+/// In this mode the kernel refuses the helpers that read its memory.
+fn lockdown(root: &Path) -> Result<String, Obstacle> {
+    let modes = fs::read_to_string(root.join("sys/kernel/security/lockdown"));
+    let mode = modes.as_deref().unwrap_or("[none]");
+    let mode = mode
+        .split('[')
+        .nth(1)
+        .and_then(|rest| rest.split(']').next());
+    match mode.unwrap_or("none") {
+        "confidentiality" => Err(Obstacle::Kernel(
+            "the kernel is locked down for confidentiality and refuses BPF programs that read its memory: boot with lockdown=integrity, or without lockdown="
+                .into(),
+        )),
+        mode => Ok(mode.to_owned()),
+    }
+}
+
+/// What loading and attaching takes, by the number of its bit; CAP_SYS_ADMIN stands for the first two.
+const SYS_ADMIN: u32 = 21;
+const NEEDED: [(&str, u32, bool); 4] = [
+    ("CAP_BPF", 39, true),
+    ("CAP_PERFMON", 38, true),
+    ("CAP_IPC_LOCK", 14, false),
+    ("CAP_SYS_NICE", 23, false),
+];
+
+fn capabilities(root: &Path, is_root: bool) -> Result<String, Obstacle> {
+    let status = fs::read_to_string(root.join("proc/self/status")).unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let Some(effective) = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok())
+    else {
+        return Ok("not shown".into());
+    };
+    let has = |bit: u32| effective & (1 << bit) != 0;
+    let lacks: Vec<_> = NEEDED
+        .iter()
+        .filter(|(_, bit, is_admins)| !has(*bit) && !(*is_admins && has(SYS_ADMIN)))
+        .map(|(name, ..)| *name)
+        .collect();
+    match lacks.is_empty() || !is_root {
+        // Without root there is another sentence for that.
+        true => Ok(format!("{effective:#x}")),
+        false => Err(Obstacle::NotRoot(format!(
+            "this process may not load a scheduler, though it is root: give it {} (or CAP_SYS_ADMIN for the BPF ones)",
+            lacks.join(", ")
+        ))),
+    }
+}
+
 /// Looks at everything below `root`, normally `/`.
 pub fn check(root: &Path, is_root: bool) -> Vec<Check> {
     let kernel = |sentence: &str| Obstacle::Kernel(sentence.to_owned());
@@ -128,6 +203,22 @@ pub fn check(root: &Path, is_root: bool) -> Vec<Check> {
             },
         },
         Check {
+            name: "cgroups",
+            outcome: cgroup_version(root),
+        },
+        Check {
+            name: "PID namespace",
+            outcome: pid_namespace(root),
+        },
+        Check {
+            name: "lockdown",
+            outcome: lockdown(root),
+        },
+        Check {
+            name: "capabilities",
+            outcome: capabilities(root, is_root),
+        },
+        Check {
             name: "root",
             outcome: match is_root {
                 true => Ok("yes".into()),
@@ -166,7 +257,14 @@ mod tests {
     fn each_obstacle_is_told_from_the_others() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
-        for path in ["sys/kernel/sched_ext", "sys/kernel/btf", "proc/sys/kernel"] {
+        for path in [
+            "sys/kernel/sched_ext",
+            "sys/kernel/btf",
+            "sys/kernel/security",
+            "sys/fs/cgroup",
+            "proc/sys/kernel",
+            "proc/self/ns",
+        ] {
             fs::create_dir_all(root.join(path)).unwrap();
         }
         // Its directory alone is not enough.
@@ -176,6 +274,7 @@ mod tests {
             ("sys/kernel/btf/vmlinux", ""),
             ("proc/sys/kernel/ftrace_enabled", "1\n"),
             ("proc/cmdline", "quiet\n"),
+            ("sys/fs/cgroup/cgroup.controllers", "cpu\n"),
         ] {
             fs::write(root.join(path), text).unwrap();
         }
@@ -188,6 +287,45 @@ mod tests {
         assert_eq!(first_obstacle(root, true), Some("kernel"));
         fs::write(root.join("proc/cmdline"), "isolcpus=managed_irq,1-3\n").unwrap();
         assert_eq!(first_obstacle(root, true), None);
+    }
+
+    #[test]
+    fn what_would_be_refused_for_good_is_found_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        for path in ["sys/kernel/security", "sys/fs/cgroup", "proc/self/ns"] {
+            fs::create_dir_all(root.join(path)).unwrap();
+        }
+        assert!(cgroup_version(root).is_err());
+        fs::write(root.join("sys/fs/cgroup/cgroup.controllers"), "cpu\n").unwrap();
+        assert!(cgroup_version(root).is_ok());
+
+        assert!(lockdown(root).is_ok());
+        let file = root.join("sys/kernel/security/lockdown");
+        fs::write(&file, "none [integrity] confidentiality\n").unwrap();
+        assert_eq!(lockdown(root), Ok("integrity".to_owned()));
+        fs::write(&file, "none integrity [confidentiality]\n").unwrap();
+        assert!(lockdown(root).is_err());
+
+        assert!(pid_namespace(root).is_ok());
+        let link = root.join("proc/self/ns/pid");
+        std::os::unix::fs::symlink(FIRST_PID_NAMESPACE, &link).unwrap();
+        assert!(pid_namespace(root).is_ok());
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("pid:[4026532281]", &link).unwrap();
+        assert!(pid_namespace(root).is_err());
+
+        let status = root.join("proc/self/status");
+        let may = |bits: &[u32]| {
+            let mask: u64 = bits.iter().map(|bit| 1_u64 << bit).sum();
+            fs::write(&status, format!("Name:\tx\nCapEff:\t{mask:016x}\n")).unwrap();
+            capabilities(root, true)
+        };
+        assert!(may(&[39, 38, 14, 23]).is_ok());
+        assert!(may(&[SYS_ADMIN, 14, 23]).is_ok());
+        let lacking = may(&[39, 14, 23]).unwrap_err();
+        assert!(lacking.sentence().contains("CAP_PERFMON"), "{lacking:?}");
+        assert!(!lacking.sentence().contains("CAP_IPC_LOCK"));
     }
 
     #[test]

@@ -21,10 +21,17 @@ pub fn resolve(root: &Path, rules: &[Rule]) -> Assignment {
             continue; // checked when the rule was made
         };
         for path in paths.flatten() {
-            add(&mut assignment, &path, rule.tier);
+            add(&mut assignment, root, &path, rule.tier);
         }
     }
     assignment
+}
+
+/// The id of a cgroup's directory below the mount; `None` for what is no cgroup of it. Another hierarchy may be mounted
+/// there, whose directories have numbers that look like ids.
+pub fn id(root: &Path, directory: &Path) -> Option<u64> {
+    let (mount, meta) = (root.metadata().ok()?, directory.metadata().ok()?);
+    (meta.is_dir() && meta.dev() == mount.dev()).then(|| meta.ino())
 }
 
 /// The same with the pods that were seen, whose tiers come after the rules'.
@@ -39,13 +46,12 @@ pub fn below(root: &Path, cgroup: &str) -> PathBuf {
     root.join(cgroup.trim_start_matches('/'))
 }
 
-fn add(assignment: &mut Assignment, path: &Path, tier: Tier) {
+fn add(assignment: &mut Assignment, root: &Path, path: &Path, tier: Tier) {
     // What does not exist, or not any more, needs no tier.
     if assignment.len() < MAX_CGROUPS
-        && let Ok(meta) = path.metadata()
-        && meta.is_dir()
+        && let Some(id) = id(root, path)
     {
-        assignment.insert(meta.ino(), tier);
+        assignment.insert(id, tier);
     }
 }
 

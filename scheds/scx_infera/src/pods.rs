@@ -1,11 +1,11 @@
 //! The pods of the assignment, and which of their cgroups exist.
 
-use crate::cgroups::below;
+use crate::cgroups::{below, id};
 use infera_plan::PodCgroup;
 use infera_policy::Tier;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::{DirEntryExt, MetadataExt};
+use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 
 /// A pod's tier, and its cgroup's id once that was seen.
@@ -42,8 +42,12 @@ impl Pods {
             if pods.values().all(|pod| pod.id.is_some()) {
                 continue;
             }
-            let Ok(entries) = fs::read_dir(below(root, parent)) else {
+            let parent = below(root, parent);
+            if id(root, &parent).is_none() {
                 continue; // not there yet
+            }
+            let Ok(entries) = fs::read_dir(parent) else {
+                continue;
             };
             for entry in entries.flatten() {
                 if let Some(name) = entry.file_name().to_str()
@@ -72,10 +76,9 @@ impl Pods {
                 .parents
                 .get_mut(parent)
                 .and_then(|pods| pods.get_mut(name))
-            && let Ok(meta) = path.metadata()
-            && meta.is_dir()
+            && let Some(id) = id(root, path)
         {
-            pod.id = Some(meta.ino());
+            pod.id = Some(id);
         }
     }
 
@@ -115,6 +118,7 @@ fn split<'a>(root: &Path, path: &'a Path) -> Option<(&'a str, &'a str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
 
     fn pod(cgroup: &str, tier: Tier) -> PodCgroup {
         PodCgroup {

@@ -20,7 +20,7 @@ use infera_policy::{
 use libbpf_rs::{MapHandle, OpenObject};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 
 /// Of a message's flags: the task was woken. The kernel's interface, the same since sched_ext is.
 const SCX_ENQ_WAKEUP: u64 = 1;
@@ -330,6 +330,20 @@ impl<'cb> Scheduler<'cb> {
         woken
     }
 
+    /// Tells the overlay that a round begins: it takes in all that has come until now.
+    fn begin_round(&mut self) {
+        let bss = self.bss();
+        bss.infera_round_began = bss.infera_round_began.wrapping_add(1);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Tells the overlay that the round has ended, so that the policy is not late.
+    fn end_round(&mut self) {
+        fence(Ordering::SeqCst);
+        let bss = self.bss();
+        bss.infera_round_ended = bss.infera_round_began;
+    }
+
     fn set_idle(&mut self, idle: bool) {
         self.bss().infera_sched_idle = u32::from(idle);
     }
@@ -384,6 +398,7 @@ impl<'cb> Scheduler<'cb> {
     pub fn run(&mut self, page: &Page) {
         while !self.bpf.exited() {
             self.obey(page);
+            self.begin_round();
             let began = now();
             let calls = self.round(began);
             let took = now().since(began);
@@ -394,6 +409,7 @@ impl<'cb> Scheduler<'cb> {
                 DEPOSED.store(true, Ordering::Relaxed);
                 self.tell_fault();
             }
+            self.end_round();
             page.round(Tier::ALL.map(|tier| self.policy.oldest(tier).map_or(0, |came| came.0)));
             self.rest();
         }

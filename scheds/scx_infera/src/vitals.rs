@@ -17,6 +17,9 @@ use std::time::Duration;
 /// How often.
 const PERIOD: Duration = Duration::from_millis(50);
 
+/// A look that is later than this was kept from us: the machine stood still, or others had every CPU.
+const STILL: Duration = Duration::from_millis(200);
+
 /// A guard that has not looked for so long does not protect this node any more.
 const GUARD_AWAY: Duration = Duration::from_secs(3);
 
@@ -81,6 +84,9 @@ pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -
     let mut round = (0, crate::scheduler::now().0);
     // Each tier's CPU time, and when it last grew.
     let mut served = [(0, round.1); TIERS];
+    // This thread last looked, and since when it has looked on time: what it sees to have lasted for longer was not
+    // the loop's doing.
+    let (mut looked, mut awake) = (round.1, 0);
     loop {
         if let Err(error) = eyes.measure()
             && !complained
@@ -89,6 +95,11 @@ pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -
             complained = true;
         }
         let now = crate::scheduler::now().0;
+        if Duration::from_nanos(now.saturating_sub(looked)) > PERIOD + STILL {
+            awake = now;
+        }
+        looked = now;
+        let lasted = |since: u64| now.saturating_sub(since.max(awake));
         // SAFETY: the mapping lives on; each field is a word that the kernel side writes, and
         // whichever value is read is one that it had.
         let (waited, cpu_time, unseen, idle, ring_full) = unsafe {
@@ -108,7 +119,7 @@ pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -
         }
         let mut vitals = Vitals {
             beat: now,
-            unseen: unseen.max(now.saturating_sub(round.1)),
+            unseen: unseen.min(lasted(0)).max(lasted(round.1)),
             ring_full,
             major_faults: major_faults().saturating_sub(before),
             deposed: DEPOSED.load(Ordering::Relaxed).into(),
@@ -119,7 +130,7 @@ pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -
             if served[tier].0 != time {
                 served[tier] = (time, now);
             }
-            vitals.unserved[tier] = now - served[tier].1;
+            vitals.unserved[tier] = lasted(served[tier].1);
         }
         for (waited, since) in vitals.waited.iter_mut().zip(page.oldest()) {
             if since != 0 {

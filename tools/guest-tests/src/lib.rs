@@ -26,7 +26,7 @@ pub use findings::{Findings, failure};
 pub use load::{Crowd, Load};
 pub use node::Node;
 pub use realtime::{Children, enter as enter_realtime};
-pub use scheduler::{Policy, Scheduler};
+pub use scheduler::{Policy, Scheduler, Unguarded};
 pub use sleeper::{Sleeper, Wakeups};
 pub use worker::{Args as WorkerArgs, run as work};
 

@@ -53,6 +53,11 @@ impl Node {
         is_enabled()
     }
 
+    /// Whether none is, nor on its way in or out.
+    pub fn is_disabled(&self) -> Result<bool> {
+        Ok(read(&Path::new(SCHED_EXT).join("state"))?.trim() == "disabled")
+    }
+
     /// How often one was attached since boot.
     pub fn attaches(&self) -> Result<u64> {
         let count = read(&Path::new(SCHED_EXT).join("enable_seq"))?;

@@ -140,6 +140,19 @@ impl Scheduler {
         Ok(())
     }
 
+    /// Stops the scheduler's process for so long; its guard goes on.
+    pub fn stop_for(&self, time: Duration) -> Result<()> {
+        let processes = processes("scx_infera")?;
+        for process in &processes {
+            kill_process(*process, Signal::STOP).context("stopping scx_infera")?;
+        }
+        sleep(time);
+        for process in processes {
+            kill_process(process, Signal::CONT).context("continuing scx_infera")?;
+        }
+        Ok(())
+    }
+
     /// Has it leave, and notes as wrong where it does not.
     pub fn leave(mut self, node: &Node, findings: &mut Findings) -> Result<()> {
         let Some(mut guard) = self.guard.take() else {
@@ -169,6 +182,74 @@ impl Drop for Scheduler {
             sleep(POLL);
         }
     }
+}
+
+/// `scx_infera` without a guard. It is killed with the handle.
+#[derive(Debug)]
+pub struct Unguarded {
+    child: Child,
+}
+
+impl Unguarded {
+    /// Attaches it with these arguments.
+    pub fn attach(node: &Node, arguments: &[&str]) -> Result<Unguarded> {
+        let log = File::create(LOG).with_context(|| format!("creating {LOG}"))?;
+        // One that leaves is in the way until it has left.
+        let left = monotonic() + LEAVE;
+        while !node.is_disabled()? && monotonic() < left {
+            sleep(POLL);
+        }
+        let mut command = Command::new("scx_infera");
+        command.args(arguments).stdin(Stdio::null());
+        command.stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn().context("starting scx_infera")?;
+        let mut alone = Unguarded { child };
+        let start = monotonic();
+        while !node.is_enabled()? {
+            if let Some(status) = alone.child.try_wait()? {
+                bail!(
+                    "scx_infera ended with {status} while attaching\n{}",
+                    self::log()
+                );
+            }
+            ensure!(
+                monotonic() - start < ATTACH,
+                "not attached after {} s\n{}",
+                ATTACH.as_secs(),
+                self::log()
+            );
+            sleep(POLL);
+        }
+        Ok(alone)
+    }
+
+    /// Sends its process a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(Pid::from_child(&self.child), signal).context("sending a signal to scx_infera")
+    }
+}
+
+impl Drop for Unguarded {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The processes of that name.
+fn processes(name: &str) -> Result<Vec<Pid>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").context("reading /proc")? {
+        let directory = entry?.path();
+        let comm = fs::read_to_string(directory.join("comm")).unwrap_or_default();
+        let number = directory.file_name().and_then(|name| name.to_str());
+        let pid = number.and_then(|text| text.parse().ok());
+        if comm.trim_end() == name {
+            found.extend(pid.and_then(Pid::from_raw));
+        }
+    }
+    ensure!(!found.is_empty(), "no process is called {name}");
+    Ok(found)
 }
 
 /// What the guard says.

@@ -151,15 +151,6 @@ fn examine(
             error.to_string(),
         )),
     }
-    let unified = root.join("sys/fs/cgroup/cgroup.controllers").exists();
-    findings.push(match unified {
-        true => finding(Health::Ok, "cgroups", "version 2 at /sys/fs/cgroup"),
-        false => finding(
-            Health::Failure,
-            "cgroups",
-            "no cgroup v2 at /sys/fs/cgroup, and tiers are cgroups: boot with systemd.unified_cgroup_hierarchy=1",
-        ),
-    });
     findings.extend(planned(root, config));
     findings.extend(guarded(status));
     let dumps = fs::read_dir(root.join("var/lib/infera/dumps")).into_iter();

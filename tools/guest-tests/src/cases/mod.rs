@@ -4,6 +4,7 @@ mod crowds;
 mod dump;
 mod fairness;
 mod fence;
+mod late;
 mod offline;
 mod sleepers;
 mod turns;
@@ -28,6 +29,9 @@ pub const TESTS: &[Test] = &[
     turns::A_PINNED_WAKEUP,
     turns::FENCE_TAKEN_BACK,
     dump::NAMES_TIERS,
+    late::A_STOPPED_LOOP,
+    late::A_LOOPING_POLICY,
+    late::ALL_STOPPED,
 ];
 
 /// Every row of the fault matrix that is carried out here.

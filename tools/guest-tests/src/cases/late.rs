@@ -1,0 +1,139 @@
+//! The kernel side goes on by itself where the policy is late, stuck or dead.
+
+use super::{PLAIN, attach, cgroups};
+use crate::cases::crowds::hogs;
+use crate::clock::{monotonic, sleep};
+use crate::{Cgroup, Context, Findings, Load, Policy, Test, Unguarded};
+use anyhow::Result;
+use infera_policy::Tier;
+use rustix::process::Signal;
+use std::time::Duration;
+
+/// The scheduler's process stands still for less than its guard's patience: nothing is stranded meanwhile.
+pub const A_STOPPED_LOOP: Test = Test {
+    name: "a_stopped_loop_strands_nothing",
+    run: stopped_loop,
+    ..PLAIN
+};
+
+/// Without a guard, a policy that loops costs tens of ms, and the overlay leaves by itself.
+pub const A_LOOPING_POLICY: Test = Test {
+    name: "a_looping_policy_without_a_guard",
+    run: looping_policy,
+    ..PLAIN
+};
+
+/// Everything of ours is stopped for good.
+pub const ALL_STOPPED: Test = Test {
+    name: "everything_of_ours_is_stopped",
+    run: all_stopped,
+    ..PLAIN
+};
+
+/// Four hogs on each CPU of four.
+const HOGS: usize = 16;
+
+/// What a task may wait longer than before: the kernel side's patience, and the period of what wakes it.
+const LATER: Duration = Duration::from_millis(100);
+
+/// The time in which an unguarded node is back in order.
+const GONE: Duration = Duration::from_secs(2);
+
+fn stopped_loop(context: &Context, findings: &mut Findings) -> Result<()> {
+    let cgroups = cgroups()?;
+    let scheduler = attach(context, &cgroups)?;
+    let before = usual_wait(&cgroups)?;
+    let load = hogs(&cgroups, Tier::Normal, HOGS).start()?;
+    sleep(Duration::from_secs(1));
+    if context.policy != Policy::Stock {
+        for _ in 0..3 {
+            scheduler.stop_for(Duration::from_millis(400))?;
+            sleep(Duration::from_millis(500));
+        }
+    }
+    judge(findings, "stopped for 0.4 s, three times", before, &load)?;
+    drop(load);
+    scheduler.expect_steady(&context.node, findings)?;
+    scheduler.leave(&context.node, findings)
+}
+
+fn looping_policy(context: &Context, findings: &mut Findings) -> Result<()> {
+    let Policy::Infera(policy) = &context.policy else {
+        return Ok(());
+    };
+    let cgroups = cgroups()?;
+    let scheduler = attach(context, &cgroups)?;
+    let before = usual_wait(&cgroups)?;
+    scheduler.leave(&context.node, findings)?;
+    let arguments = ["--policy", policy, "--drill", "loop@50"];
+    let _alone = Unguarded::attach(&context.node, &arguments)?;
+    let load = hogs(&cgroups, Tier::Normal, HOGS).start()?;
+    let start = monotonic();
+    while context.node.is_enabled()? && monotonic() - start < 4 * GONE {
+        sleep(Duration::from_millis(10));
+    }
+    gone(context, findings, "the policy loops", start)?;
+    judge(findings, "the policy loops", before, &load)
+}
+
+fn all_stopped(context: &Context, findings: &mut Findings) -> Result<()> {
+    let Policy::Infera(policy) = &context.policy else {
+        return Ok(());
+    };
+    let cgroups = cgroups()?;
+    let scheduler = attach(context, &cgroups)?;
+    let before = usual_wait(&cgroups)?;
+    scheduler.leave(&context.node, findings)?;
+    let alone = Unguarded::attach(&context.node, &["--policy", policy])?;
+    let load = hogs(&cgroups, Tier::Normal, HOGS).start()?;
+    sleep(Duration::from_secs(1));
+    let start = monotonic();
+    alone.signal(Signal::STOP)?;
+    while context.node.is_enabled()? && monotonic() - start < 4 * GONE {
+        sleep(Duration::from_millis(10));
+    }
+    gone(context, findings, "all is stopped", start)?;
+    judge(findings, "all is stopped", before, &load)
+}
+
+/// The longest wait of such hogs where nothing goes wrong.
+fn usual_wait(cgroups: &[Cgroup]) -> Result<Duration> {
+    let load = hogs(cgroups, Tier::Normal, HOGS).start()?;
+    sleep(Duration::from_secs(2));
+    load.longest_wait()
+}
+
+fn judge(findings: &mut Findings, what: &str, before: Duration, load: &Load) -> Result<()> {
+    let wait = load.longest_wait()?;
+    findings.figure(format!(
+        "{what}: longest wait of a hog {} ms, otherwise {} ms",
+        wait.as_millis(),
+        before.as_millis()
+    ));
+    findings.expect(wait <= before + LATER, || {
+        format!(
+            "{what}: a hog waited {} ms, not at most {}",
+            wait.as_millis(),
+            (before + LATER).as_millis()
+        )
+    });
+    Ok(())
+}
+
+fn gone(context: &Context, findings: &mut Findings, what: &str, start: Duration) -> Result<()> {
+    let took = monotonic() - start;
+    findings.figure(format!(
+        "{what}: sched_ext {} after {} ms",
+        if context.node.is_enabled()? {
+            "enabled"
+        } else {
+            "disabled"
+        },
+        took.as_millis()
+    ));
+    let limit = GONE + Duration::from_millis(500);
+    findings.expect(took <= limit, || {
+        format!("{what}: not back in order after {} ms", took.as_millis())
+    });
+    Ok(())
+}
