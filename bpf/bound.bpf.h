@@ -82,15 +82,19 @@ GLOBAL s32 serve_overdue_pinned(s32 cpu, u64 now)
 	return 0;
 }
 
+/* A scheduler process that is slow waits this many times its bound: it loses a CPU to those that it holds up. */
+#define SLOW_WAITS	10
+
 /*
  * The wait bounds: what was kept from this CPU for too long has one turn. A fenced CPU owes nothing
  * to the user tiers, only to tasks that can run nowhere else.
  */
 GLOBAL s32 serve_overdue(s32 cpu, u64 now)
 {
+	u64 bound = infera_sched_bound_ns * (policy_is_slow(now) ? SLOW_WAITS : 1);
 	s32 home = is_home(cpu, TIER_NORMAL);
 
-	return (scheduler_waited(now, infera_sched_bound_ns) && serve_scheduler(cpu)) ||
+	return (scheduler_waited(now, bound) && serve_scheduler(cpu)) ||
 	       (is_fenced(cpu) && serve_overdue_tier(cpu, TIER_SYSTEM, 1, now)) ||
 	       serve_overdue_tier(cpu, TIER_CRITICAL, may_use(cpu, TIER_CRITICAL), now) ||
 	       serve_overdue_tier(cpu, TIER_HIGH, may_use(cpu, TIER_HIGH), now) ||

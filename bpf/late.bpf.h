@@ -55,6 +55,12 @@ static bool policy_is_late(u64 now)
 	       (since && time_delta(now, since) >= LATE_NS && !policy_has_seen());
 }
 
+/* The policy is late though it had a CPU: it computes for too long, or loops. */
+static bool policy_is_slow(u64 now)
+{
+	return infera_round_ended && usersched_last_run_at > policy_wanted_at && policy_is_late(now);
+}
+
 /* Before a message to the policy. */
 static void expect_policy(u64 now)
 {

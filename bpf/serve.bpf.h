@@ -140,7 +140,8 @@ static bool serve_shared(struct search *s)
  */
 static bool serve_user(struct search *s)
 {
-	bool soon = !infera_run_depth || scheduler_waited(s->now, NSEC_PER_SEC / 1000);
+	/* Where it is slow, the kernel side does its work meanwhile. */
+	bool soon = (!infera_run_depth || scheduler_waited(s->now, NSEC_PER_SEC / 1000)) && !policy_is_slow(s->now);
 	struct head head;
 
 	if (soon && serve_scheduler(s->cpu))

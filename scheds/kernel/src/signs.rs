@@ -148,7 +148,7 @@ fn capabilities(root: &Path, is_root: bool) -> Result<String, Obstacle> {
     let has = |bit: u32| effective & (1 << bit) != 0;
     let lacks: Vec<_> = NEEDED
         .iter()
-        .filter(|(_, bit, is_admins)| !has(*bit) && !(*is_admins && has(SYS_ADMIN)))
+        .filter(|(_, bit, is_admins)| !(has(*bit) || *is_admins && has(SYS_ADMIN)))
         .map(|(name, ..)| *name)
         .collect();
     match lacks.is_empty() || !is_root {
