@@ -68,6 +68,8 @@ GLOBAL s32 claim_peer(struct task_struct *p __arg_trusted, s32 prev, u32 tier, u
 		u32 at = (i + prev / 64) % words, shift = prev & 63;
 		u64 word = cpus_running(tier, at, shift);
 
+		if (!word)
+			continue;
 		bpf_for(j, 0, PEERS_SEEN) {
 			u64 lead;
 			s32 cpu;

@@ -1,12 +1,32 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* ops.select_cpu: a wakeup, a fork or an exec of a task that may use more than one CPU. */
 
-/* What every wakeup does first: joins its tier's order as a woken task. */
+/* Wakeups have used up half of the credit of the CPU that wakes. */
+static bool is_stormy(u64 now)
+{
+	struct cpu_ctx *c = lookup_cpu(bpf_get_smp_processor_id());
+
+	return c && (!has_credit(c, now) || c->credit < CREDIT_MAX_NS / 2);
+}
+
+/*
+ * What every wakeup does first: joins its tier's order as a woken task. In a storm one that was woken less than a
+ * granularity ago gains nothing by having slept: else each message would cost a switch, and readers drain no queue.
+ */
 static void wake(struct infera_task *t, u32 tier, u64 now)
 {
-	t->flags |= TASK_WOKEN;
-	if (by_vtime(tier))
-		enter_order(t, tier);
+	u64 before = t->last_woke;
+
+	t->flags = (t->flags | TASK_WOKEN) & ~TASK_STORMY;
+	t->last_woke = now;
+	if (!by_vtime(tier))
+		return;
+	enter_order(t, tier);
+	if (time_delta(now, before) >= infera_wake_gran_ns[slot(tier)] || !is_stormy(now))
+		return;
+	t->flags |= TASK_STORMY;
+	if (t->vtime < tier_clock[slot(tier)])
+		t->vtime = tier_clock[slot(tier)];
 }
 
 /*

@@ -84,6 +84,7 @@ enum task_flag {
 	TASK_PICKED	= 4,	/* the policy decided on it since it last had it */
 	TASK_CREDITED	= 8,	/* runs on a CPU that it took from a peer */
 	TASK_ASKED	= 32,	/* in the policy's hands, or on its way to them */
+	TASK_STORMY	= 64,	/* of a storm of wakeups: it takes no peer's CPU */
 	TASK_WAITING	= 16,	/* counted in woken_waiting[] of its tier */
 };
 
@@ -94,6 +95,7 @@ struct infera_task {
 	u32 tier;	/* as of its last wakeup, or of the end of its last slice */
 	u32 flags;	/* enum task_flag */
 	u32 enq_cnt;	/* counts enqueues: tells a stale decision from a fresh one */
+	u64 last_woke;
 	u64 woke_at;	/* wakeup that has not run yet, 0: none */
 	u64 queued_at;	/* since when it has waited in a queue here or in user space */
 	u64 due;	/* its place in time among the user tiers' first tasks */

@@ -98,6 +98,8 @@ GLOBAL s32 claim_lower(struct task_struct *p __arg_trusted, s32 prev, u32 tier)
 			u32 at = (i + prev / 64) % words, shift = prev & 63;
 			u64 word = cpus_running(runs, at, shift);
 
+			if (!word)
+				continue;
 			bpf_for(j, 0, 64) {
 				s32 cpu;
 
