@@ -78,7 +78,7 @@ static volatile u32 measured;
  * How long the tasks of a queue have waited: its first ones. One that the tables left without a CPU of
  * this queue after it was queued goes to the queue of its own CPU.
  */
-static void measure_queue(struct queue *q, u64 dsq, u64 now)
+static void measure_queue(struct queue *q, u64 dsq, bool taken, u64 now)
 {
 	struct task_struct *p;
 
@@ -106,7 +106,8 @@ static void measure_queue(struct queue *q, u64 dsq, u64 now)
 			}
 		}
 
-		if (t && t->queued_at) {
+		/* For what waits for a real-time task's CPU no scheduler is to blame. */
+		if (t && t->queued_at && !taken) {
 			u64 waited = time_delta(now, t->queued_at);
 			volatile u64 *longest = &infera_waited[slot(t->tier)];
 
@@ -143,12 +144,12 @@ int infera_measure(void *ctx)
 	}
 	bpf_rcu_read_lock();
 	bpf_for(i, 0, NR_TIERS)
-		measure_queue(&tier_queues[slot(i)], TIER_DSQ(i), now);
+		measure_queue(&tier_queues[slot(i)], TIER_DSQ(i), false, now);
 	bpf_for(i, 0, nr_cpu_ids) {
 		struct cpu_ctx *c = lookup_cpu(i);
 
 		if (c)
-			measure_queue(&c->pinned, cpu_to_dsq(i), now);
+			measure_queue(&c->pinned, cpu_to_dsq(i), c->taken, now);
 	}
 	bpf_rcu_read_unlock();
 	return 0;

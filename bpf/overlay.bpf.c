@@ -80,8 +80,12 @@
 /* A better scheduling class (RT) takes @cpu: what waits in its local queue goes elsewhere. */
 void BPF_STRUCT_OPS(infera_cpu_release, s32 cpu, struct scx_cpu_release_args *args)
 {
+	struct cpu_ctx *c = lookup_cpu(cpu);
+
 	/* Not a victim: what is sent here now waits for that class. */
 	claim(cpu, TIER_SYSTEM);
+	if (c)
+		c->taken = 1;
 	scx_bpf_reenqueue_local();
 }
 

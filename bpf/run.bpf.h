@@ -50,6 +50,7 @@ void BPF_STRUCT_OPS(infera_running, struct task_struct *p)
 	leave_queue(t);
 	tier = slot(t->tier);
 	t->run_at = now;
+	c->taken = 0;
 	c->cut = 0;
 	c->in_turn = 0;
 	if (c->guaranteed) {

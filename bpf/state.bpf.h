@@ -39,6 +39,7 @@ struct cpu_ctx {
 	u32 pending;	/* the scheduler process has work, as of this dispatch */
 	u32 asked;	/* the scheduler has had its part of the user tiers' guaranteed turn */
 	u32 weight;	/* of the running task */
+	u32 taken;	/* a better scheduling class has this CPU */
 	u32 woken;	/* the running task is within its wake slice */
 	u64 vt;		/* virtual time of the running task at vt_at */
 	u64 vt_at;

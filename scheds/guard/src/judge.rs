@@ -34,6 +34,14 @@ pub enum Trouble {
     Nonsense,
 }
 
+impl Trouble {
+    /// Whether that is the scheduler's own fault. What waits for a CPU may wait for a real-time task, for which no
+    /// scheduler is to blame: the node gets the stock scheduler, but three of these are no reason for safe mode.
+    pub fn is_ours(&self) -> bool {
+        !matches!(self, Trouble::Starved(..))
+    }
+}
+
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -99,7 +99,21 @@ pub enum Action {
 enum Why {
     Stop,
     SafeMode,
-    Trouble(String),
+    Trouble(Cause),
+}
+
+/// Why the stock scheduler has the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Cause {
+    what: String,
+    /// The scheduler's own fault: these latch.
+    ours: bool,
+}
+
+impl Cause {
+    fn ours(what: String) -> Cause {
+        Cause { what, ours: true }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +138,13 @@ enum Now {
     Finished,
 }
 
+/// A past eject.
+#[derive(Clone, Copy, Debug)]
+struct Eject {
+    at: u64,
+    ours: bool,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Machine {
@@ -136,8 +157,8 @@ pub struct Machine {
     /// Why nothing is to run, by source.
     safe_mode: BTreeMap<String, String>,
     stop: bool,
-    /// When, oldest first.
-    ejects: VecDeque<u64>,
+    /// Those that still count, oldest first.
+    ejects: VecDeque<Eject>,
     total: u64,
 }
 
@@ -309,10 +330,11 @@ impl Machine {
         }
     }
 
-    fn report(&self, trouble: &Trouble, out: &mut Vec<Action>) -> String {
+    fn report(&self, trouble: &Trouble, out: &mut Vec<Action>) -> Cause {
         let what = trouble.to_string();
         out.push(Action::Say(format!("{what}: taking it off the node")));
-        what
+        let ours = trouble.is_ours();
+        Cause { what, ours }
     }
 
     fn finish(&mut self, status: i32, out: &mut Vec<Action>) {
@@ -330,7 +352,7 @@ impl Machine {
         match (why, end) {
             (Some(Why::Stop), _) => self.finish(0, out),
             (Some(Why::SafeMode), _) => self.now = Now::Safe,
-            (Some(Why::Trouble(what)), _) => self.eject(what, seen.now, out),
+            (Some(Why::Trouble(cause)), _) => self.eject(cause, seen.now, out),
             (None, End::Status(0)) => {
                 out.push(Action::Say("it was asked to stop, and stopped".into()));
                 self.finish(0, out);
@@ -351,27 +373,34 @@ impl Machine {
                 self.now = Now::Safe;
             }
             (None, End::Status(status)) => {
-                self.eject(format!("it ended with exit status {status}"), seen.now, out);
+                let what = format!("it ended with exit status {status}");
+                self.eject(Cause::ours(what), seen.now, out);
             }
             (None, End::Signal(signal)) => {
-                self.eject(format!("it ended by signal {signal}"), seen.now, out);
+                let what = format!("it ended by signal {signal}");
+                self.eject(Cause::ours(what), seen.now, out);
             }
         }
     }
 
-    fn eject(&mut self, what: String, now: u64, out: &mut Vec<Action>) {
+    fn eject(&mut self, Cause { what, ours }: Cause, now: u64, out: &mut Vec<Action>) {
         self.total += 1;
         let within = nanos(self.settings.within);
-        while self.ejects.front().is_some_and(|at| now - at > within) {
+        while self
+            .ejects
+            .front()
+            .is_some_and(|eject| now - eject.at > within)
+        {
             self.ejects.pop_front();
         }
-        self.ejects.push_back(now);
+        self.ejects.push_back(Eject { at: now, ours });
         out.push(Action::Dump(what.clone()));
-        if self.ejects.len() >= self.settings.ejects {
+        let count = self.ejects.iter().filter(|eject| eject.ours).count();
+        if ours && count >= self.settings.ejects {
+            let first = self.ejects.iter().find(|eject| eject.ours);
             let reason = format!(
-                "{} ejects in {} s, the last because {what}",
-                self.ejects.len(),
-                (now - self.ejects[0]) / 1_000_000_000
+                "{count} ejects in {} s, the last because {what}",
+                (now - first.map_or(now, |eject| eject.at)) / 1_000_000_000
             );
             self.enter_safe_mode(GUARD, &reason, out);
             self.now = Now::Safe;
@@ -423,6 +452,8 @@ mod tests {
         attached: bool,
         /// Its threads run.
         beating: bool,
+        /// A task of some tier has waited for so long.
+        waited: u64,
         beat: u64,
         /// It ends when asked.
         obeys: bool,
@@ -439,6 +470,7 @@ mod tests {
                 alive: false,
                 attached: false,
                 beating: true,
+                waited: 0,
                 beat: 0,
                 obeys: true,
                 end: None,
@@ -473,12 +505,15 @@ mod tests {
                 if self.beating {
                     self.beat = self.now;
                 }
+                let mut waited = Vitals::default().waited;
+                waited[3] = self.waited;
                 let seen = Seen {
                     now: self.now,
                     end: self.end.take(),
                     phase: Phase::Attached,
                     vitals: Some(Vitals {
                         beat: self.beat,
+                        waited,
                         ..Vitals::default()
                     }),
                     attached: self.attached,
@@ -517,6 +552,21 @@ mod tests {
         node.pass(1_500);
         assert_eq!(node.machine.state(), State::Attached);
         assert_eq!(node.machine.ejects(), 1);
+    }
+
+    #[test]
+    fn waits_that_no_scheduler_could_end_do_not_latch() {
+        let mut node = Node::new();
+        for ejects in 1..6 {
+            node.pass(100);
+            node.waited = 25_000 * MS;
+            node.pass(200);
+            assert_eq!(node.machine.ejects(), ejects, "{:?}", node.said);
+            assert_eq!(node.machine.state(), State::BackingOff);
+            node.waited = 0;
+            node.pass(60_000);
+            assert_eq!(node.machine.state(), State::Attached);
+        }
     }
 
     #[test]

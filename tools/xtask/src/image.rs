@@ -56,7 +56,10 @@ pub fn base(
 ) -> Result<PathBuf> {
     let busybox = find("busybox").context("busybox is missing: run `cargo xtask setup`")?;
     let mut files = BTreeMap::from([("bin/busybox".to_owned(), busybox.clone())]);
-    if let Some(config) = &kernel.config {
+    // For other schedulers, whose loaders read it there. Ours must do without, as in a container.
+    if let Some(config) = &kernel.config
+        && !programs.is_empty()
+    {
         files.insert(format!("boot/config-{}", kernel.release), config.clone());
     }
     let mut wanted = Vec::new();
