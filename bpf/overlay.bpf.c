@@ -23,7 +23,7 @@
  *   queue, to_user, late   the queues in the kernel; the message to the policy; without the policy
  *   allowed, masks, served   where a task may run
  *   idle, victim, peer, place   the CPU that a wakeup gets
- *   yield           when what runs gives way to what waits
+ *   yield, look     when what runs gives way to what waits; the timers that ask
  *   keep, serve, bound   what a CPU in search of work takes, and what it owes to those that have waited for long
  *   pinned, own     tasks with one CPU to go to; the scheduler's own process
  *   latency, alive, dump   what is measured, the dead man's switch, and what an exit or sysrq-D shows
@@ -61,6 +61,7 @@
 #include "peer.bpf.h"
 #include "place.bpf.h"
 #include "yield.bpf.h"
+#include "look.bpf.h"
 #include "select.bpf.h"
 #include "own.bpf.h"
 #include "late.bpf.h"

@@ -43,6 +43,7 @@ volatile u64 infera_wake_wait_ns[TIER_SLOTS];	/* a woken task that waited this l
 
 /* Written by user space as it goes. */
 volatile u32 infera_table_gen;			/* counted up after a change of infera_cgroups */
+volatile u64 infera_sent;			/* decisions, counted after each is in the ring */
 volatile u64 infera_round_began;		/* rounds of the loop: it takes in what has come, and decides */
 volatile u64 infera_round_ended;
 volatile u32 infera_sched_idle;			/* the loop yields because it has nothing left to do */

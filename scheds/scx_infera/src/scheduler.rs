@@ -251,16 +251,21 @@ impl<'cb> Scheduler<'cb> {
 
     /// Sends a decision; `false` when the ring is full.
     fn send(&mut self, decision: &Decision) -> bool {
-        self.bpf
-            .dispatch_task(&DispatchedTask {
-                pid: decision.task.pid,
-                cpu: RL_CPU_ANY,
-                flags: decision.task.flags,
-                slice_ns: decision.slice.0.max(1),
-                vtime: decision.vtime,
-                enq_cnt: decision.task.enq_cnt,
-            })
-            .is_ok()
+        let sent = self.bpf.dispatch_task(&DispatchedTask {
+            pid: decision.task.pid,
+            cpu: RL_CPU_ANY,
+            flags: decision.task.flags,
+            slice_ns: decision.slice.0.max(1),
+            vtime: decision.vtime,
+            enq_cnt: decision.task.enq_cnt,
+        });
+        if sent.is_err() {
+            return false;
+        }
+        // After the decision itself: a CPU that sees the count finds it in the ring.
+        fence(Ordering::Release);
+        self.bss().infera_sent += 1;
+        true
     }
 
     /// A crowd gets shorter turns, as a configuration of the policy; small crowds, whose turns no
