@@ -25,16 +25,18 @@ static u32 find_pinned(struct task_struct *p, struct infera_task *t, s32 cpu, u3
 }
 
 /*
- * Queues the woken @p, which found its CPU in the hands of System or of a real-time task: before the turns of the other pinned tasks, as far as
- * the credit of wakeups goes.
+ * Queues @p, which has not run since it woke up, and found its CPU in the hands of System or of a real-time task: before the
+ * turns of the other pinned tasks, as far as the credit of wakeups goes. One at a time, so that a crowd of sleepers keeps
+ * nobody from his turn.
  */
 static __always_inline bool queue_woken(struct task_struct *p, struct infera_task *t, s32 cpu, u32 tier, u64 enq_flags, u64 now)
 {
 	struct cpu_ctx *c = lookup_cpu(cpu);
+	struct head head;
 
-	if (!c || !by_vtime(tier) || !has_credit(c, now))
+	if (!c || !by_vtime(tier) || peek_woken(cpu, &head, now) || !has_credit(c, now))
 		return false;
-	t->flags |= TASK_CREDITED;
+	t->flags |= TASK_CREDITED | TASK_FIRST;
 	queue_pinned_at(p, cpu, infera_wake_slice_ns[slot(tier)], c->pinned_turn, enq_flags, now);
 	look_in(MIN_PATIENCE_NS, now);
 	return true;
@@ -67,7 +69,7 @@ GLOBAL s32 enqueue_pinned(struct task_struct *p __arg_trusted, u32 tier, s32 cpu
 	slice = slice_without_policy(t, tier, enq_flags);
 	if (!slice)
 		queue_to_user(p, tier, cpu, enq_flags, now);
-	else if (is_user_tier(tier) && (t->flags & TASK_WOKEN) && queue_woken(p, t, cpu, tier, enq_flags, now))
+	else if (is_user_tier(tier) && t->woke_at && queue_woken(p, t, cpu, tier, enq_flags, now))
 		;
 	else if (is_user_tier(tier) || served_as(p, tier) == NO_TIER)
 		queue_pinned(p, cpu, tier, slice, enq_flags, now);

@@ -74,6 +74,7 @@ struct head {
 	u64 due;
 	u64 vtime;
 	u32 tier;
+	u32 flags;
 	u32 found;
 };
 
@@ -93,6 +94,7 @@ GLOBAL s32 peek(u64 dsq, struct head *head)
 		head->due = t ? t->due : 0;
 		head->vtime = t ? t->vtime : 0;
 		head->tier = t ? t->tier : NO_TIER;
+		head->flags = t ? t->flags : 0;
 		head->found = 1;
 		break;
 	}
@@ -152,7 +154,7 @@ GLOBAL s32 peek_woken(s32 cpu, struct head *head, u64 now)
 	struct cpu_ctx *c = lookup_cpu(cpu);
 
 	return c && head && waiting(&c->pinned, cpu_to_dsq(cpu), now) && peek(cpu_to_dsq(cpu), head) &&
-	       head->key <= c->pinned_turn;
+	       head->flags & TASK_FIRST;
 }
 
 /* @t, which is still of the tier that it was queued in, is in no queue any more. */
@@ -162,5 +164,5 @@ static void leave_queue(struct infera_task *t)
 		__sync_fetch_and_sub(&infera_run_depth, 1);
 	if (t->flags & TASK_WAITING)
 		__sync_fetch_and_sub(&woken_waiting[slot(t->tier)], 1);
-	t->flags &= ~(TASK_DECIDED | TASK_WAITING | TASK_ASKED);
+	t->flags &= ~(TASK_DECIDED | TASK_WAITING | TASK_ASKED | TASK_FIRST);
 }

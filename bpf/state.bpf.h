@@ -86,6 +86,7 @@ enum task_flag {
 	TASK_CREDITED	= 8,	/* runs on a CPU that it took from a peer */
 	TASK_ASKED	= 32,	/* in the policy's hands, or on its way to them */
 	TASK_STORMY	= 64,	/* of a storm of wakeups: it takes no peer's CPU */
+	TASK_FIRST	= 128,	/* woken, and first in a pinned queue */
 	TASK_WAITING	= 16,	/* counted in woken_waiting[] of its tier */
 };
 

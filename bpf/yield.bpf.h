@@ -22,10 +22,10 @@ static u64 patience(u32 tier)
 #define WOKEN_SEEN	8
 
 /*
- * Some woken task of @tier has waited as long as the policy lets it, and is one of the first. Not only the first: where a
+ * Some woken task of @tier, behind @before, has waited as long as the policy lets it, and is one of the first. Not only the first: where a
  * tier has few CPUs, what burns CPU there is further behind than what sleeps, and stands in front.
  */
-GLOBAL s32 woken_is_late(u32 tier, u64 now)
+GLOBAL s32 woken_is_late(u32 tier, u64 before, u64 now)
 {
 	u64 wait = infera_wake_wait_ns[slot(tier)];
 	struct task_struct *p;
@@ -38,7 +38,7 @@ GLOBAL s32 woken_is_late(u32 tier, u64 now)
 	bpf_for_each(scx_dsq, p, TIER_DSQ(tier), 0) {
 		struct infera_task *t = lookup_task(p);
 
-		if (t && t->flags & TASK_WOKEN && time_delta(now, t->queued_at) >= wait) {
+		if (t && t->flags & TASK_WOKEN && t->vtime < before && time_delta(now, t->queued_at) >= wait) {
 			late = 1;
 			break;
 		}
@@ -67,10 +67,12 @@ GLOBAL s32 gives_way(s32 cpu, u32 tier, u64 now)
 			return 1;
 	}
 	if (is_user_tier(tier)) {
-		/* Low and Background, whose woken tasks have a bound of their own. */
+		/* Low and Background, whose woken tasks have a bound of their own; against a peer, where they are behind it. */
 		bpf_for(other, TIER_LOW, NR_TIERS) {
+			u64 before = other > tier ? ~0ULL : vtime_on(c, now) - infera_wake_gran_ns[slot(tier)];
+
 			if ((other > tier || (other == tier && !c->woken)) && may_use(cpu, other) &&
-			    woken_is_late(other, now) && has_credit(c, now)) {
+			    woken_is_late(other, before, now) && has_credit(c, now)) {
 				c->favoured = 1 + other;
 				return 1;
 			}

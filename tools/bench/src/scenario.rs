@@ -86,7 +86,7 @@ fn window() -> u64 {
 }
 
 /// Those that come with it, in the order of a report.
-pub const SHIPPED: [&str; 23] = [
+pub const SHIPPED: [&str; 24] = [
     include_str!("../scenarios/lone-sleeper.toml"),
     include_str!("../scenarios/burst.toml"),
     include_str!("../scenarios/five-tiers.toml"),
@@ -110,6 +110,7 @@ pub const SHIPPED: [&str; 23] = [
     include_str!("../scenarios/pingpong.toml"),
     include_str!("../scenarios/compile.toml"),
     include_str!("../scenarios/thousand-idle.toml"),
+    include_str!("../scenarios/many-wakeups.toml"),
 ];
 
 /// Those that come with it.
