@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What is measured for user space, and what happens when it does not ask. */
+/* What is measured for user space, and the dead man's switch. */
 
 /*
  * The dead man's switch: user space runs infera_measure() every 50 ms. When it has not until this time,
@@ -18,10 +18,13 @@ struct {
 	__type(value, struct alive_timer);
 } alive_timers SEC(".maps");
 
-/* When this was last checked: a machine that stood still has nobody to blame. */
+/*
+ * When the timer last ran. If that is long ago, the machine stood still, and user space could not run either: its silence does
+ * not count.
+ */
 static volatile u64 checked_at;
 
-/* The loop has been in one round for too long, while work waits: it had its CPU, and the fault is the policy's. */
+/* One round of the loop lasts for too long, while work waits and the process has a CPU. */
 static bool loop_is_stuck(u64 now)
 {
 	return policy_unseen(now) > LOOP_MS * (NSEC_PER_SEC / 1000) &&
@@ -106,7 +109,7 @@ static void measure_queue(struct queue *q, u64 dsq, bool taken, u64 now)
 			}
 		}
 
-		/* For what waits for a real-time task's CPU no scheduler is to blame. */
+		/* No scheduler can end the wait for a CPU that a real-time task has. */
 		if (t && t->queued_at && !taken) {
 			u64 waited = time_delta(now, t->queued_at);
 			volatile u64 *longest = &infera_waited[slot(t->tier)];
@@ -123,8 +126,8 @@ static void measure_queue(struct queue *q, u64 dsq, bool taken, u64 now)
 static volatile u32 plan_applied;
 
 /*
- * Called by user space, from a thread that does not wait for the loop: a sign of life, and
- * brings the masks up to the plan, and fills infera_waited and infera_unseen. What is in the policy's hands is user space's own to measure.
+ * Called by user space every 50 ms, from a thread that does not wait for the loop. It counts as a sign of life, applies
+ * the plan to the masks, and fills infera_waited and infera_unseen. The waits of tasks in the policy's hands user space measures.
  */
 SEC("syscall")
 int infera_measure(void *ctx)

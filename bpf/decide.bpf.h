@@ -18,15 +18,15 @@ static long take_decision(struct bpf_dynptr *dynptr, void *context)
 	if (!p)
 		return 0;
 	t = lookup_task(p);
-	/* Another enqueue followed: this decision is stale. */
-	if (!t || t->enq_cnt != (u32)d->enq_cnt)
+	/* Otherwise this decision is stale. */
+	if (!t || !take_task(t, d->enq_cnt))
 		goto out;
 	cpu = scx_bpf_task_cpu(p);
 	tier = slot(t->tier);
 	slice = d->slice_ns ?: slice_of(tier);
 	t->vtime = d->vtime;
 	t->due = now - (d->flags & SCX_ENQ_WAKEUP ? woken_lead(tier) : 0);
-	t->flags = (t->flags | TASK_PICKED) & ~TASK_ASKED;
+	t->flags |= TASK_PICKED;
 	count_path(bpf_get_smp_processor_id(), tier, PATH_USER);
 
 	/* A pinned task waits where it can run; so does one whose CPUs are all fenced. */
@@ -45,7 +45,7 @@ static long take_decision(struct bpf_dynptr *dynptr, void *context)
 	 * sub-schedulers ignore one for a task that is not ours, and cancelling would take
 	 * back the decision before it.
 	 */
-	if (t->enq_cnt != (u32)d->enq_cnt) {
+	if (t->enq_cnt != (u32)d->enq_cnt + 1) {
 		leave_queue(t);
 		if (scx_bpf_dispatch_nr_slots() < slots)
 			scx_bpf_dispatch_cancel();
@@ -60,7 +60,7 @@ out:
 }
 
 /* How many decisions were taken from the ring. */
-static volatile u64 taken __attribute__((aligned(64)));
+static volatile u64 received __attribute__((aligned(64)));
 
 /* Whether there were any. Looking into an empty ring costs more than the rest of a dispatch that finds nothing. */
 static bool drain_decisions(void)
@@ -69,11 +69,11 @@ static bool drain_decisions(void)
 	u32 left = infera_drain_batch;
 	long drained;
 
-	if (taken == infera_sent)
+	if (received == infera_sent)
 		return false;
 	/* -EBUSY when another CPU drains: it takes them. */
 	drained = bpf_user_ringbuf_drain(&dispatched, take_decision, &left, BPF_RB_NO_WAKEUP);
 	if (drained > 0)
-		__sync_fetch_and_add(&taken, drained);
+		__sync_fetch_and_add(&received, drained);
 	return drained > 0;
 }

@@ -33,6 +33,7 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 		return;
 	/* The local queue was empty: what was sent here has run, or went elsewhere. */
 	s.c->claimed = 0;
+	s.c->taken = 0;
 	drained = drain_decisions();
 	if (rescue_asked(s.now))
 		drained = true;

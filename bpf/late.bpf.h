@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * When the policy is late, the kernel side goes on by itself: what used up its slice waits by virtual time as woken tasks
- * do, and what the policy has in its hands is taken back from a shadow of the messages. When the policy answers again, it
- * is back in charge. So a policy that is slow, loops or is dead costs LATE_NS, and nothing is stranded.
+ * When the policy is late, the kernel side schedules without it: tasks that used up their slices wait by virtual time as woken tasks
+ * do, and the tasks in the policy's hands are taken back, by a shadow of the messages. When the policy answers again, it
+ * decides again. So a policy that is slow, loops or is dead delays a task by LATE_NS, and strands none.
  */
 
 #define LATE_NS		(20 * 1000000ULL)
@@ -10,7 +10,10 @@
 /* Entries of the shadow that one dispatch looks at: it holds its runqueue's lock. */
 #define RESCUED		64
 
-/* What the policy was asked about last. Most entries are of tasks that it has decided on since. */
+/*
+ * A shadow of the messages to the policy. Written by remember_asked(), which also removes old entries, so that it holds
+ * about twice as many as there are tasks in the policy's hands: a dispatch that finds the policy late soon has all of them.
+ */
 struct asked {
 	u32 pid;
 	u32 enq_cnt;
@@ -70,16 +73,44 @@ static void expect_policy(u64 now)
 	}
 }
 
+/* Entries that each new one looks at. Two, because one would never shorten the shadow. */
+#define ASKED_CHECKED	2
+
+/* Removes entries whose tasks are not in the policy's hands any more. Others go to the end. */
+GLOBAL s32 forget_old(void)
+{
+	struct asked asked;
+	int i;
+
+	bpf_for(i, 0, ASKED_CHECKED) {
+		struct task_struct *p;
+		struct infera_task *t;
+		bool old;
+
+		if (bpf_map_pop_elem(&infera_asked, &asked))
+			break;
+		p = bpf_task_from_pid(asked.pid);
+		if (!p)
+			continue;
+		t = lookup_task(p);
+		old = !t || t->enq_cnt != asked.enq_cnt;
+		bpf_task_release(p);
+		if (!old)
+			bpf_map_push_elem(&infera_asked, &asked, BPF_EXIST);
+	}
+	return 0;
+}
+
 /* The policy has @t from now on. */
 static void remember_asked(const struct task_struct *p, struct infera_task *t)
 {
 	struct asked asked = { .pid = p->pid, .enq_cnt = t->enq_cnt };
 
-	t->flags |= TASK_ASKED;
+	forget_old();
 	bpf_map_push_elem(&infera_asked, &asked, BPF_EXIST);
 }
 
-/* Takes back one task, of an entry that may be old. */
+/* Takes one task back from the policy, unless the entry is old. */
 static void rescue(const struct asked *asked, u64 now)
 {
 	struct task_struct *p = bpf_task_from_pid(asked->pid);
@@ -90,11 +121,9 @@ static void rescue(const struct asked *asked, u64 now)
 	if (!p)
 		return;
 	t = lookup_task(p);
-	if (!t || t->enq_cnt != asked->enq_cnt || !(t->flags & TASK_ASKED))
+	/* From here on, what the policy decides on the task is stale. */
+	if (!t || !take_task(t, asked->enq_cnt))
 		goto out;
-	/* What the policy decides on it now is stale. */
-	t->enq_cnt++;
-	t->flags &= ~TASK_ASKED;
 	tier = slot(t->tier);
 	cpu = scx_bpf_task_cpu(p);
 	count_path(bpf_get_smp_processor_id(), tier, PATH_FULL);
@@ -110,7 +139,7 @@ out:
 	bpf_task_release(p);
 }
 
-/* In ops.dispatch: takes back what the policy has, if that is late. Whether there was anything. */
+/* In ops.dispatch: takes back what the policy has, if that is late. Returns whether there was any. */
 GLOBAL s32 rescue_asked(u64 now)
 {
 	struct asked asked;
@@ -128,7 +157,7 @@ GLOBAL s32 rescue_asked(u64 now)
 	return some;
 }
 
-/* From a timer or a thread: has idle CPUs look, and busy ones at the end of their slices. */
+/* Wakes idle CPUs, whose dispatch takes tasks back. Busy CPUs dispatch at the end of a slice. For timers and threads, which may not dispatch. */
 static void wake_rescuers(u64 now)
 {
 	s32 cpu;

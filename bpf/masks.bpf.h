@@ -2,8 +2,8 @@
 /*
  * The plan as CPU masks, for nodes with a fence: what the tables of bytes say, without a look at each CPU.
  *
- * infera_init() makes the masks, and they stay for good. A plan sets and clears their bits one by one: who reads meanwhile
- * sees some CPUs of the old plan and some of the new, as in the tables themselves.
+ * infera_init() makes the masks, which are never replaced. apply_plan() sets and clears their bits one by one, so a reader
+ * may see some CPUs of the old plan and some of the new, as in the tables themselves.
  */
 
 struct tier_masks {

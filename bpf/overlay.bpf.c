@@ -26,7 +26,7 @@
  *   yield, look     when what runs gives way to what waits; the timers that ask
  *   keep, serve, bound   what a CPU in search of work takes, and what it owes to those that have waited for long
  *   pinned, own     tasks with one CPU to go to; the scheduler's own process
- *   latency, alive, dump   what is measured, the dead man's switch, and what an exit or sysrq-D shows
+ *   alive, dump     what is measured, the dead man's switch, and what an exit or sysrq-D shows
  */
 #define is_migration_disabled scx_is_migration_disabled
 #include <scx/common.bpf.h>
@@ -73,7 +73,6 @@
 #include "serve.bpf.h"
 #include "bound.bpf.h"
 #include "dispatch.bpf.h"
-#include "latency.bpf.h"
 #include "run.bpf.h"
 #include "alive.bpf.h"
 #include "dump.bpf.h"

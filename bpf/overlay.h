@@ -36,7 +36,7 @@ enum infera_path {
 	PATH_PREEMPT,		/* a CPU taken from a lower tier */
 	PATH_QUEUE,		/* a queue in the kernel, by virtual time */
 	PATH_USER,		/* ordered by the policy in user space */
-	PATH_FULL,		/* the same in the policy's stead: it was late, or the ring to it full */
+	PATH_FULL,		/* PATH_QUEUE instead of PATH_USER: the policy was late, or the ring full */
 	PATH_PEER,		/* a CPU taken from a peer that is ahead in virtual time */
 	NR_PATHS,
 	PATH_SLOTS	= 8,

@@ -11,7 +11,7 @@ static void enqueue_scheduler(struct task_struct *p, s32 prev_cpu, u64 enq_flags
 	s32 cpu;
 
 	rustland_enqueue(p, enq_flags);
-	/* What came as it was about to yield, or a real-time task that had its CPU before it could look, it has not seen. */
+	/* A message can come while it is about to yield, or a real-time task can preempt it before it reads: then it goes on. */
 	if (infera_sched_idle && !(enq_flags & SCX_ENQ_WAKEUP) && !bpf_ringbuf_query(&queued, BPF_RB_AVAIL_DATA))
 		return;
 	set_usersched_needed();

@@ -25,9 +25,8 @@ static u32 find_pinned(struct task_struct *p, struct infera_task *t, s32 cpu, u3
 }
 
 /*
- * Queues @p, which has not run since it woke up, and found its CPU in the hands of System or of a real-time task: before the
- * turns of the other pinned tasks, as far as the credit of wakeups goes. One at a time, so that a crowd of sleepers keeps
- * nobody from his turn.
+ * Queues @p, which has not run since it woke up and could not preempt System or a real-time task on its CPU, before the other
+ * pinned tasks, as far as the CPU's credit goes. One task at a time, because a crowd of sleepers would starve the others.
  */
 static __always_inline bool queue_woken(struct task_struct *p, struct infera_task *t, s32 cpu, u32 tier, u64 enq_flags, u64 now)
 {

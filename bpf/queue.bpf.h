@@ -157,6 +157,15 @@ GLOBAL s32 peek_woken(s32 cpu, struct head *head, u64 now)
 	       head->flags & TASK_FIRST;
 }
 
+/*
+ * Takes @t, which waits for the policy since the enqueue @enq_cnt, out of the policy's hands. It fails where another enqueue
+ * has followed, and where a decision, or rescue(), has taken it before.
+ */
+static bool take_task(struct infera_task *t, u32 enq_cnt)
+{
+	return __sync_val_compare_and_swap(&t->enq_cnt, enq_cnt, enq_cnt + 1) == enq_cnt;
+}
+
 /* @t, which is still of the tier that it was queued in, is in no queue any more. */
 static void leave_queue(struct infera_task *t)
 {
@@ -164,5 +173,5 @@ static void leave_queue(struct infera_task *t)
 		__sync_fetch_and_sub(&infera_run_depth, 1);
 	if (t->flags & TASK_WAITING)
 		__sync_fetch_and_sub(&woken_waiting[slot(t->tier)], 1);
-	t->flags &= ~(TASK_DECIDED | TASK_WAITING | TASK_ASKED | TASK_FIRST);
+	t->flags &= ~(TASK_DECIDED | TASK_WAITING | TASK_FIRST);
 }

@@ -15,6 +15,17 @@ static void show(struct cpu_ctx *c, s32 cpu, u32 tier)
 	c->shown = tier + 1;
 }
 
+/* How long @t waited for a CPU since it woke up. */
+static void record_latency(struct infera_task *t, s32 cpu, u32 tier, u64 now)
+{
+	u64 waited = time_delta(now, t->woke_at);
+
+	if (waited > 0xffffffff)
+		waited = 0xffffffff;
+	infera_latency[cpu & (MAX_CPUS - 1)][slot(tier)][highest_bit(waited) & (LAT_BUCKETS - 1)]++;
+	t->woke_at = 0;
+}
+
 /* Critical starts on @cpu: what was lent its siblings leaves. */
 static void clear_siblings(s32 cpu)
 {

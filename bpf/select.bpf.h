@@ -10,8 +10,8 @@ static bool is_stormy(u64 now)
 }
 
 /*
- * What every wakeup does first: joins its tier's order as a woken task. In a storm one that was woken less than a
- * granularity ago gains nothing by having slept: else each message would cost a switch, and readers drain no queue.
+ * What every wakeup does first: joins its tier's order as a woken task. In a storm, a task that was woken less than a
+ * granularity ago enters at the tier's clock, because each message would cost a switch otherwise (docs/decisions.md).
  */
 static void wake(struct infera_task *t, u32 tier, u64 now)
 {

@@ -84,10 +84,9 @@ enum task_flag {
 	TASK_DECIDED	= 2,	/* counted in infera_run_depth */
 	TASK_PICKED	= 4,	/* the policy decided on it since it last had it */
 	TASK_CREDITED	= 8,	/* runs on a CPU that it took from a peer */
-	TASK_ASKED	= 32,	/* in the policy's hands, or on its way to them */
-	TASK_STORMY	= 64,	/* of a storm of wakeups: it takes no peer's CPU */
-	TASK_FIRST	= 128,	/* woken, and first in a pinned queue */
 	TASK_WAITING	= 16,	/* counted in woken_waiting[] of its tier */
+	TASK_STORMY	= 32,	/* of a storm of wakeups: it takes no peer's CPU */
+	TASK_FIRST	= 64,	/* woken, and first in a pinned queue */
 };
 
 /* A task. Written by the callbacks for it, which the kernel does not run at the same time. */
@@ -96,8 +95,8 @@ struct infera_task {
 	u32 gen;	/* and the table generation */
 	u32 tier;	/* as of its last wakeup, or of the end of its last slice */
 	u32 flags;	/* enum task_flag */
-	u32 enq_cnt;	/* counts enqueues: tells a stale decision from a fresh one */
-	u64 last_woke;
+	u32 enq_cnt;	/* counts enqueues, and what ended each: take_task() */
+	u64 last_woke;	/* the last wakeup */
 	u64 woke_at;	/* wakeup that has not run yet, 0: none */
 	u64 queued_at;	/* since when it has waited in a queue here or in user space */
 	u64 due;	/* its place in time among the user tiers' first tasks */
@@ -140,6 +139,26 @@ static u32 slot(u32 tier)
 {
 	barrier_var(tier);
 	return tier & (TIER_SLOTS - 1);
+}
+
+/* The position of the highest bit; 0 for none. Without a loop: each wakeup needs it. */
+GLOBAL u32 highest_bit(u64 word)
+{
+	u32 bit = 0;
+
+#define HALVE(bits)			\
+	if (word >> (bits)) {		\
+		word >>= (bits);	\
+		bit += (bits);		\
+	}
+	HALVE(32)
+	HALVE(16)
+	HALVE(8)
+	HALVE(4)
+	HALVE(2)
+	HALVE(1)
+#undef HALVE
+	return bit;
 }
 
 static bool is_user_tier(u32 tier)

@@ -30,25 +30,6 @@ static u32 preempts_from(u32 tier)
 	return tier == TIER_SYSTEM ? TIER_NORMAL : tier + 1;
 }
 
-GLOBAL u32 lowest_bit(u64 word)
-{
-	u32 bit = 0;
-
-#define HALVE(bits)					\
-	if (!(word & ((1ULL << (bits)) - 1))) {		\
-		word >>= (bits);			\
-		bit += (bits);				\
-	}
-	HALVE(32)
-	HALVE(16)
-	HALVE(8)
-	HALVE(4)
-	HALVE(2)
-	HALVE(1)
-#undef HALVE
-	return bit;
-}
-
 /* A word of running_on[], rotated so that wakers with different homes find different CPUs first. */
 static u64 cpus_running(u32 tier, u32 at, u32 shift)
 {
@@ -60,7 +41,7 @@ static u64 cpus_running(u32 tier, u32 at, u32 shift)
 /* Takes the first CPU out of such a word. */
 static s32 take_first(u64 *word, u32 at, u32 shift)
 {
-	s32 cpu = at * 64 + ((lowest_bit(*word) + shift) & 63);
+	s32 cpu = at * 64 + ((highest_bit(*word & -*word) + shift) & 63);
 
 	*word &= *word - 1;
 	return cpu;

@@ -22,8 +22,8 @@ static u64 patience(u32 tier)
 #define WOKEN_SEEN	8
 
 /*
- * Some woken task of @tier, behind @before, has waited as long as the policy lets it, and is one of the first. Not only the first: where a
- * tier has few CPUs, what burns CPU there is further behind than what sleeps, and stands in front.
+ * A woken task of @tier with a virtual time below @before has waited for infera_wake_wait_ns, and is among the first of the
+ * queue. The first alone is not enough: where a tier gets few CPUs, starved hogs are before its sleepers.
  */
 GLOBAL s32 woken_is_late(u32 tier, u64 before, u64 now)
 {

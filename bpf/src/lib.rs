@@ -25,7 +25,7 @@ pub enum Path {
     Queue = 2,
     /// Ordered by the policy.
     User = 3,
-    /// A queue in the kernel in the policy's stead: it was late, or the ring to it full.
+    /// A queue in the kernel instead of the policy: the policy was late, or the ring full.
     Full = 4,
     /// A CPU taken from a peer of its tier that is ahead in virtual time.
     Peer = 5,

@@ -1,15 +1,15 @@
-//! The kernel side goes on by itself where the policy is late, stuck or dead.
+//! The kernel side schedules by itself while the policy is late, stuck or dead.
 
 use super::{PLAIN, attach, cgroups};
 use crate::cases::crowds::hogs;
 use crate::clock::{monotonic, sleep};
-use crate::{Cgroup, Context, Findings, Load, Policy, Test, Unguarded};
+use crate::{Cgroup, Context, Findings, Load, Policy, Scheduler, Test, Unguarded};
 use anyhow::Result;
 use infera_policy::Tier;
 use rustix::process::Signal;
 use std::time::Duration;
 
-/// The scheduler's process stands still for less than its guard's patience: nothing is stranded meanwhile.
+/// The scheduler's process is stopped for less than its guard's patience: no task waits for it.
 pub const A_STOPPED_LOOP: Test = Test {
     name: "a_stopped_loop_strands_nothing",
     run: stopped_loop,
@@ -37,14 +37,23 @@ const HOGS: usize = 16;
 const LATER: Duration = Duration::from_millis(100);
 
 /// What any task waits at most where everything of ours is stopped: the period of the overlay's timer, and a slice.
-const NOBODY: Duration = Duration::from_millis(300);
+const NOT_A_THREAD: Duration = Duration::from_millis(300);
+
+/// A slice in which the policy decides thousands of times in a few seconds.
+const SHORT_US: u32 = 1_000;
 
 /// The time in which an unguarded node is back in order.
 const GONE: Duration = Duration::from_secs(2);
 
 fn stopped_loop(context: &Context, findings: &mut Findings) -> Result<()> {
     let cgroups = cgroups()?;
-    let scheduler = attach(context, &cgroups)?;
+    let rules: Vec<_> = Tier::ALL.into_iter().zip(&cgroups).collect();
+    let config = format!("[tiers.low]\nslice_us = {SHORT_US}\n");
+    let scheduler = Scheduler::attach(&context.node, &context.policy, &rules, &config)?;
+    // Thousands of decisions before, of which the kernel side must keep nothing.
+    let decided = hogs(&cgroups, Tier::Low, HOGS).start()?;
+    sleep(Duration::from_secs(3));
+    drop(decided);
     let before = usual_wait(&cgroups)?;
     let load = hogs(&cgroups, Tier::Normal, HOGS).start()?;
     sleep(Duration::from_secs(1));
@@ -67,25 +76,31 @@ fn stopped_loop(context: &Context, findings: &mut Findings) -> Result<()> {
 }
 
 fn looping_policy(context: &Context, findings: &mut Findings) -> Result<()> {
-    let Policy::Infera(policy) = &context.policy else {
-        return Ok(());
-    };
-    let cgroups = cgroups()?;
-    let scheduler = attach(context, &cgroups)?;
-    let before = usual_wait(&cgroups)?;
-    scheduler.leave(&context.node, findings)?;
-    let arguments = ["--policy", policy, "--drill", "loop@50"];
-    let _alone = Unguarded::attach(&context.node, &arguments)?;
-    let load = hogs(&cgroups, Tier::Normal, HOGS).start()?;
-    let start = monotonic();
-    while context.node.is_enabled()? && monotonic() - start < 4 * GONE {
-        sleep(Duration::from_millis(10));
-    }
-    gone(context, findings, "the policy loops", start)?;
-    judge(findings, "the policy loops", before, before + LATER, &load)
+    let drill = ["--drill", "loop@50"];
+    let most = |before| before + LATER;
+    unguarded(context, findings, "the policy loops", &drill, most, |_| {
+        Ok(())
+    })
 }
 
 fn all_stopped(context: &Context, findings: &mut Findings) -> Result<()> {
+    let most = |_| NOT_A_THREAD;
+    unguarded(context, findings, "all is stopped", &[], most, |alone| {
+        sleep(Duration::from_secs(1));
+        alone.signal(Signal::STOP)
+    })
+}
+
+/// Attaches without a guard and has `fault` happen: the node is soon back in order, and no hog waits for longer than
+/// `most` of what it waits otherwise.
+fn unguarded(
+    context: &Context,
+    findings: &mut Findings,
+    what: &str,
+    more: &[&str],
+    most: impl FnOnce(Duration) -> Duration,
+    fault: impl FnOnce(&Unguarded) -> Result<()>,
+) -> Result<()> {
     let Policy::Infera(policy) = &context.policy else {
         return Ok(());
     };
@@ -93,16 +108,16 @@ fn all_stopped(context: &Context, findings: &mut Findings) -> Result<()> {
     let scheduler = attach(context, &cgroups)?;
     let before = usual_wait(&cgroups)?;
     scheduler.leave(&context.node, findings)?;
-    let alone = Unguarded::attach(&context.node, &["--policy", policy])?;
+    let arguments = [&["--policy", policy], more].concat();
+    let alone = Unguarded::attach(&context.node, &arguments)?;
     let load = hogs(&cgroups, Tier::Normal, HOGS).start()?;
-    sleep(Duration::from_secs(1));
+    fault(&alone)?;
     let start = monotonic();
-    alone.signal(Signal::STOP)?;
     while context.node.is_enabled()? && monotonic() - start < 4 * GONE {
         sleep(Duration::from_millis(10));
     }
-    gone(context, findings, "all is stopped", start)?;
-    judge(findings, "all is stopped", before, NOBODY, &load)
+    gone(context, findings, what, start)?;
+    judge(findings, what, before, most(before), &load)
 }
 
 /// The longest wait of such hogs where nothing goes wrong.
