@@ -6,4 +6,4 @@ mod options;
 mod signs;
 
 pub use options::{Line, Need, Options, OptionsError, lines, merged};
-pub use signs::{Check, Obstacle, attached, check};
+pub use signs::{Check, Obstacle, attached, check, is_enabled};

@@ -51,6 +51,13 @@ pub fn attached(root: &Path) -> Option<String> {
     })
 }
 
+/// Whether a sched_ext scheduler is attached, and neither on its way in nor out.
+#[must_use]
+pub fn is_enabled(root: &Path) -> bool {
+    let state = fs::read_to_string(root.join(SCHED_EXT).join("state"));
+    state.is_ok_and(|state| state.trim() == "enabled")
+}
+
 /// What `isolcpus=` keeps from CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Isolated<'a> {
@@ -86,7 +93,7 @@ fn isolated(cmdline: &str) -> Isolated<'_> {
     found
 }
 
-/// Tiers are cgroups of version 2; numbers of a version 1 hierarchy look like theirs, and are somebody else's.
+/// Tiers are cgroups of version 2. Directories of a version 1 hierarchy have inode numbers that look like cgroup ids.
 fn cgroup_version(root: &Path) -> Result<String, Obstacle> {
     match root.join("sys/fs/cgroup/cgroup.controllers").exists() {
         true => Ok("version 2 at /sys/fs/cgroup".into()),
@@ -129,34 +136,43 @@ fn lockdown(root: &Path) -> Result<String, Obstacle> {
     }
 }
 
-/// What loading and attaching takes, by the number of its bit; CAP_SYS_ADMIN stands for the first two.
+/// What loading takes, by the number of its bit. Each is part of CAP_SYS_ADMIN.
+const LOADING: [(&str, u32); 2] = [("CAP_BPF", 39), ("CAP_PERFMON", 38)];
 const SYS_ADMIN: u32 = 21;
-const NEEDED: [(&str, u32, bool); 4] = [
-    ("CAP_BPF", 39, true),
-    ("CAP_PERFMON", 38, true),
-    ("CAP_IPC_LOCK", 14, false),
-    ("CAP_SYS_NICE", 23, false),
-];
+/// Raises the limit of locked memory, which the scheduler's process does before it attaches.
+const SYS_RESOURCE: u32 = 24;
 
 fn capabilities(root: &Path, is_root: bool) -> Result<String, Obstacle> {
-    let status = fs::read_to_string(root.join("proc/self/status")).unwrap_or_default();
+    let read = |file: &str| fs::read_to_string(root.join(file)).unwrap_or_default();
+    let status = read("proc/self/status");
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let Some(effective) = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok())
     else {
         return Ok("not shown".into());
     };
+    if !is_root {
+        // The check for root has the sentence.
+        return Ok(format!("{effective:#x}"));
+    }
     let has = |bit: u32| effective & (1 << bit) != 0;
-    let lacks: Vec<_> = NEEDED
+    let lacking = LOADING
         .iter()
-        .filter(|(_, bit, is_admins)| !(has(*bit) || *is_admins && has(SYS_ADMIN)))
-        .map(|(name, ..)| *name)
-        .collect();
-    match lacks.is_empty() || !is_root {
-        // Without root there is another sentence for that.
+        .filter(|(_, bit)| !has(*bit) && !has(SYS_ADMIN));
+    let mut lacking: Vec<&str> = lacking.map(|(name, _)| *name).collect();
+    // Soft limit, hard limit, unit: raising the soft one to the hard one needs no capability.
+    let limits = read("proc/self/limits");
+    let locked = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max locked memory"));
+    let unlimited = locked.is_none_or(|line| line.split_whitespace().nth(1) == Some("unlimited"));
+    if !unlimited && !has(SYS_RESOURCE) {
+        lacking.push("CAP_SYS_RESOURCE (or an unlimited RLIMIT_MEMLOCK)");
+    }
+    match lacking.is_empty() {
         true => Ok(format!("{effective:#x}")),
         false => Err(Obstacle::NotRoot(format!(
-            "this process may not load a scheduler, though it is root: give it {} (or CAP_SYS_ADMIN for the BPF ones)",
-            lacks.join(", ")
+            "this process may not load a scheduler, though it is root: give it {}",
+            lacking.join(", ")
         ))),
     }
 }
@@ -321,11 +337,25 @@ mod tests {
             fs::write(&status, format!("Name:\tx\nCapEff:\t{mask:016x}\n")).unwrap();
             capabilities(root, true)
         };
-        assert!(may(&[39, 38, 14, 23]).is_ok());
-        assert!(may(&[SYS_ADMIN, 14, 23]).is_ok());
-        let lacking = may(&[39, 14, 23]).unwrap_err();
+        assert!(may(&[39, 38]).is_ok());
+        assert!(may(&[SYS_ADMIN]).is_ok());
+        let lacking = may(&[39]).unwrap_err();
         assert!(lacking.sentence().contains("CAP_PERFMON"), "{lacking:?}");
-        assert!(!lacking.sentence().contains("CAP_IPC_LOCK"));
+        assert!(!lacking.sentence().contains("CAP_BPF"), "{lacking:?}");
+
+        let limit = |hard: &str| {
+            let line = format!("Max locked memory         8388608              {hard} bytes\n");
+            fs::write(root.join("proc/self/limits"), line).unwrap();
+        };
+        limit("8388608");
+        let lacking = may(&[39, 38]).unwrap_err();
+        assert!(
+            lacking.sentence().contains("CAP_SYS_RESOURCE"),
+            "{lacking:?}"
+        );
+        assert!(may(&[39, 38, SYS_RESOURCE]).is_ok());
+        limit("unlimited");
+        assert!(may(&[39, 38]).is_ok());
     }
 
     #[test]

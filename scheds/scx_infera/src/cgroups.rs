@@ -27,8 +27,8 @@ pub fn resolve(root: &Path, rules: &[Rule]) -> Assignment {
     assignment
 }
 
-/// The id of a cgroup's directory below the mount; `None` for what is no cgroup of it. Another hierarchy may be mounted
-/// there, whose directories have numbers that look like ids.
+/// The id of the cgroup at `directory` below the mount; `None` for a directory of another file system. A version 1 hierarchy
+/// may be mounted there, and its inode numbers look like cgroup ids.
 pub fn id(root: &Path, directory: &Path) -> Option<u64> {
     let (mount, meta) = (root.metadata().ok()?, directory.metadata().ok()?);
     (meta.is_dir() && meta.dev() == mount.dev()).then(|| meta.ino())

@@ -193,14 +193,18 @@ pub struct Unguarded {
 impl Unguarded {
     /// Attaches it with these arguments.
     pub fn attach(node: &Node, arguments: &[&str]) -> Result<Unguarded> {
+        Unguarded::start(node, Command::new("scx_infera").args(arguments))
+    }
+
+    /// Attaches it by this command.
+    pub fn start(node: &Node, command: &mut Command) -> Result<Unguarded> {
         let log = File::create(LOG).with_context(|| format!("creating {LOG}"))?;
         // One that leaves is in the way until it has left.
         let left = monotonic() + LEAVE;
         while !node.is_disabled()? && monotonic() < left {
             sleep(POLL);
         }
-        let mut command = Command::new("scx_infera");
-        command.args(arguments).stdin(Stdio::null());
+        command.stdin(Stdio::null());
         command.stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().context("starting scx_infera")?;
         let mut alone = Unguarded { child };

@@ -1,5 +1,6 @@
 //! The tests and rows, and what they share.
 
+mod capabilities;
 mod crowds;
 mod dump;
 mod fairness;
@@ -32,6 +33,7 @@ pub const TESTS: &[Test] = &[
     late::A_STOPPED_LOOP,
     late::A_LOOPING_POLICY,
     late::ALL_STOPPED,
+    capabilities::NAMED,
 ];
 
 /// Every row of the fault matrix that is carried out here.
