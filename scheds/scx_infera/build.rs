@@ -8,7 +8,7 @@ fn main() {
         .expect("BPF build set-up (is clang 18 or newer installed? run `cargo xtask setup`)")
         .build()
         .expect("building scx_rustland_core's dispatcher");
-    keep_libbpf_talking();
+    keep_libbpf_messages();
     // The second build replaces the skeleton of the first: same name, our object.
     let mut builder = scx_cargo::BpfBuilder::new().expect("BPF build set-up");
     builder
@@ -23,9 +23,9 @@ fn main() {
     println!("cargo:rerun-if-changed=../../bpf");
 }
 
-/// The crate silences libbpf when it opens the object, or has it print to stdout. What explains a refused load is lost
-/// then, so that one line goes: src/loading.rs listens instead.
-fn keep_libbpf_talking() {
+/// Removes the line of the generated code that replaces libbpf's print function, which would drop the messages that explain
+/// a refused load: src/loading.rs keeps them.
+fn keep_libbpf_messages() {
     const GENERATED: &str = "src/bpf.rs";
     const SILENCES: &str = "skel_builder.obj_builder.debug(debug);";
     let code = std::fs::read_to_string(GENERATED).expect("the crate has just written it");

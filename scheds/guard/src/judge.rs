@@ -35,8 +35,8 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// Whether that is the scheduler's own fault. What waits for a CPU may wait for a real-time task, for which no
-    /// scheduler is to blame: the node gets the stock scheduler, but three of these are no reason for safe mode.
+    /// Whether that is the scheduler's own fault, and counts towards safe mode. A task may starve because a real-time task has its
+    /// CPU, which no scheduler can change: the node gets the stock scheduler, and the guard tries again after a longer back-off.
     pub fn is_ours(&self) -> bool {
         !matches!(self, Trouble::Starved(..))
     }
@@ -69,7 +69,7 @@ impl fmt::Display for Trouble {
 pub struct Patience {
     /// The scheduler was started.
     pub started: u64,
-    /// The guard has looked on time since: on a machine that stood still nobody gives signs of life.
+    /// Since when the guard has run on time. While the machine stood still, no process could give a sign of life.
     pub awake: u64,
     /// Now.
     pub now: u64,

@@ -23,7 +23,7 @@ const BRAKE: u32 = 4;
 /// The step at which a process that is not attached is killed.
 const PATIENCE: u32 = 10;
 
-/// A look of the guard's that is later than this was kept from it: the machine stood still, or was taken away.
+/// The guard was kept from running if it is later than this: the machine stood still.
 const STILL: Duration = Duration::from_millis(250);
 
 /// The source of a safe mode that the guard itself entered.
@@ -106,7 +106,7 @@ enum Why {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Cause {
     what: String,
-    /// The scheduler's own fault: these latch.
+    /// The scheduler's own fault, which counts towards safe mode.
     ours: bool,
 }
 
@@ -151,8 +151,8 @@ pub struct Machine {
     settings: Settings,
     now: Now,
     attached: bool,
-    /// When it last looked, and since when it has looked on time: patience begins no earlier.
-    looked: u64,
+    /// When the guard last ran, and since when it has run on time: silence counts from then.
+    ran: u64,
     awake: u64,
     /// Why nothing is to run, by source.
     safe_mode: BTreeMap<String, String>,
@@ -169,7 +169,7 @@ impl Machine {
             settings,
             now: Now::Down { until: 0 },
             attached: false,
-            looked: 0,
+            ran: 0,
             awake: 0,
             safe_mode,
             stop: false,
@@ -241,10 +241,10 @@ impl Machine {
 
     /// Looks, and says what to do.
     pub fn step(&mut self, seen: &Seen, out: &mut Vec<Action>) {
-        if self.looked != 0 && seen.now.saturating_sub(self.looked) > nanos(STILL) {
+        if self.ran != 0 && seen.now.saturating_sub(self.ran) > nanos(STILL) {
             self.awake = seen.now;
         }
-        self.looked = seen.now;
+        self.ran = seen.now;
         if let Now::Up { .. } = self.now
             && !self.attached
             && seen.attached
@@ -555,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_that_no_scheduler_could_end_do_not_latch() {
+    fn ejects_for_starved_tasks_do_not_latch() {
         let mut node = Node::new();
         for ejects in 1..6 {
             node.pass(100);
@@ -570,14 +570,14 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_stood_still_is_nobodys_fault() {
+    fn a_machine_that_stood_still_causes_no_eject() {
         let mut node = Node::new();
         node.pass(100);
         for _ in 0..5 {
-            // Nobody looks and nobody beats.
+            // Neither guard nor scheduler runs.
             node.now += 900 * MS;
             node.pass(10);
-            // Then the guard looks first, and the scheduler is late by its own period.
+            // Then the guard runs first; the scheduler is late by its own period.
             node.beating = false;
             node.pass(60);
             node.beating = true;

@@ -1,5 +1,5 @@
-//! What libbpf and the verifier say while the overlay loads, and what a failure to load is: a refusal of this kernel, or
-//! something that may pass.
+//! The messages of libbpf and of the verifier while the overlay loads, and the class of a failure to load: a refusal, which is
+//! not tried again, or an error that may pass.
 
 use crate::exit_code::{Refusal, Status};
 use libbpf_rs::{ErrorKind, PrintLevel, set_print};
@@ -17,21 +17,21 @@ const LINE: usize = 200;
 
 static WARNINGS: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
 
-/// Keeps libbpf's warnings from now on, and logs its other words where the log is verbose.
-pub fn listen(verbose: bool) {
+/// Keeps libbpf's warnings from now on, and logs its other messages where the log is verbose.
+pub fn keep_warnings(verbose: bool) {
     let level = match verbose {
         true => PrintLevel::Debug,
         false => PrintLevel::Warn,
     };
-    set_print(Some((level, hear)));
+    set_print(Some((level, keep)));
 }
 
-/// The overlay is loaded: from here on nothing may be allocated for words.
-pub fn loaded() {
+/// The overlay is loaded: from here on the loop's thread allocates nothing, so libbpf's messages are dropped.
+pub fn drop_messages() {
     set_print(None);
 }
 
-fn hear(level: PrintLevel, text: String) {
+fn keep(level: PrintLevel, text: String) {
     if level != PrintLevel::Warn {
         debug!("{}", text.trim_end());
         return;
@@ -49,7 +49,11 @@ fn hear(level: PrintLevel, text: String) {
 
 /// Why the kernel did not take the scheduler: a sentence, and the last lines of what libbpf and the verifier said.
 pub fn refused(error: &anyhow::Error) -> Refusal {
-    if let Some(name) = infera_kernel::attached(Path::new("/")) {
+    // Not while it leaves: that is this scheduler itself, which failed after it was registered.
+    let root = Path::new("/");
+    if let Some(name) = infera_kernel::attached(root)
+        && infera_kernel::is_enabled(root)
+    {
         return Refusal::new(
             Status::Busy,
             format!("another sched_ext scheduler has attached meanwhile ({name}): stop it first"),
@@ -60,7 +64,7 @@ pub fn refused(error: &anyhow::Error) -> Refusal {
         .filter_map(|cause| cause.downcast_ref::<libbpf_rs::Error>());
     let passing = kinds.map(libbpf_rs::Error::kind).any(may_pass);
     let (status, advice) = match passing {
-        true => (Status::Internal, "it is tried again"),
+        true => (Status::Internal, "this may pass: start it again"),
         false => (
             Status::Kernel,
             "run `scx_infera --check`; if that finds nothing, please report these lines",
@@ -94,8 +98,8 @@ mod tests {
     #[test]
     fn a_refusal_has_the_last_lines_and_is_not_tried_again() {
         let text: String = (0..100).map(|line| format!("line {line}\n")).collect();
-        hear(PrintLevel::Warn, text);
-        hear(PrintLevel::Debug, "a detail".into());
+        keep(PrintLevel::Warn, text);
+        keep(PrintLevel::Debug, "a detail".into());
         let error = Err::<(), _>(libbpf_rs::Error::from_raw_os_error(libc::EINVAL));
         let refusal = refused(&error.context("loading").unwrap_err());
         assert_eq!(refusal.status, Status::Kernel);

@@ -218,7 +218,7 @@ fn run(args: Args) -> Result<Status, Refusal> {
     let mut grace = infera_link::GraceThread::find();
     grace.iter_mut().for_each(|thread| thread.boost(true));
     let mut object = MaybeUninit::uninit();
-    loading::listen(args.verbose);
+    loading::keep_warnings(args.verbose);
     let mut scheduler = scheduler::Scheduler::attach(
         &mut object,
         policy,
@@ -228,7 +228,7 @@ fn run(args: Args) -> Result<Status, Refusal> {
         (orders, faults_in),
     )
     .map_err(|error| loading::refused(&error))?;
-    loading::loaded();
+    loading::drop_messages();
     hangup::take();
     let map = scheduler.cgroup_map().map_err(internal)?;
     let _ = handle_in.send(map);

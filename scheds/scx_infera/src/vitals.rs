@@ -17,7 +17,7 @@ use std::time::Duration;
 /// How often.
 const PERIOD: Duration = Duration::from_millis(50);
 
-/// A look that is later than this was kept from us: the machine stood still, or others had every CPU.
+/// This thread was kept from running if it is later than this: the machine stood still, or real-time threads had every CPU.
 const STILL: Duration = Duration::from_millis(200);
 
 /// A guard that has not looked for so long does not protect this node any more.
@@ -84,9 +84,8 @@ pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -
     let mut round = (0, crate::scheduler::now().0);
     // Each tier's CPU time, and when it last grew.
     let mut served = [(0, round.1); TIERS];
-    // This thread last looked, and since when it has looked on time: what it sees to have lasted for longer was not
-    // the loop's doing.
-    let (mut looked, mut awake) = (round.1, 0);
+    // When this thread last ran, and since when it has run on time. Times count from then: the loop could not run either.
+    let (mut ran, mut awake) = (round.1, 0);
     loop {
         if let Err(error) = eyes.measure()
             && !complained
@@ -95,10 +94,10 @@ pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -
             complained = true;
         }
         let now = crate::scheduler::now().0;
-        if Duration::from_nanos(now.saturating_sub(looked)) > PERIOD + STILL {
+        if Duration::from_nanos(now.saturating_sub(ran)) > PERIOD + STILL {
             awake = now;
         }
-        looked = now;
+        ran = now;
         let lasted = |since: u64| now.saturating_sub(since.max(awake));
         // SAFETY: the mapping lives on; each field is a word that the kernel side writes, and
         // whichever value is read is one that it had.
@@ -136,6 +135,7 @@ pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -
             if since != 0 {
                 *waited = (*waited).max(now.saturating_sub(since));
             }
+            *waited = (*waited).min(lasted(0));
         }
         page.tell(vitals);
         // Not before: who is told that we are attached looks for a beat.

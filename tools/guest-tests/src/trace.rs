@@ -139,6 +139,14 @@ pub fn sched_ext_dump() -> Result<String> {
 mod tests {
     use super::*;
 
+    fn switch(at: u64, cpu: usize, next: &str) -> Switch {
+        Switch {
+            at: Duration::from_secs(at),
+            cpu,
+            next: next.to_owned(),
+        }
+    }
+
     #[test]
     fn a_switch_is_read_from_its_line() {
         let line = "  critical-0-123     [003] d..2.    12.345678: sched_switch: prev_comm=critical-0 \
@@ -154,11 +162,6 @@ mod tests {
 
     #[test]
     fn a_run_ends_with_the_next_switch_of_its_cpu() {
-        let switch = |at, cpu, next: &str| Switch {
-            at: Duration::from_secs(at),
-            cpu,
-            next: next.to_owned(),
-        };
         let switches = [
             switch(1, 0, "a"),
             switch(2, 1, "b"),
@@ -174,11 +177,6 @@ mod tests {
 
     #[test]
     fn times_before_the_first_moment_are_left_out() {
-        let switch = |at, cpu, next: &str| Switch {
-            at: Duration::from_secs(at),
-            cpu,
-            next: next.to_owned(),
-        };
         let switches = [
             switch(1, 0, "a"),
             switch(2, 1, "b"),
