@@ -75,7 +75,8 @@ void BPF_STRUCT_OPS(infera_enqueue, struct task_struct *p, u64 enq_flags)
 		return;
 	}
 	if (!wakeup && t->rest < MIN_REST_NS) {
-		if (!is_behind(t, tier))
+		/* A pinned task's place among the others with its CPU the policy decides. */
+		if (is_pinned(p) || !is_behind(t, tier))
 			t->flags &= ~TASK_WOKEN;
 		else if (is_user_tier(tier))
 			t->rest = infera_wake_slice_ns[slot(tier)];

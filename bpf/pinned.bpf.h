@@ -25,10 +25,11 @@ static u32 find_pinned(struct task_struct *p, struct infera_task *t, s32 cpu, u3
 }
 
 /*
- * Queues @p, which has not run since it woke up and could not preempt System or a real-time task on its CPU, before the other
- * pinned tasks, as far as the CPU's credit goes. One task at a time, because a crowd of sleepers would starve the others.
+ * Queues @p, which is woken and could not preempt System or a real-time task on its CPU, or was preempted by one, before the
+ * turns of the pinned tasks, as far as the CPU's credit goes. One task at a time, because a crowd of sleepers would starve
+ * the others.
  */
-static __always_inline bool queue_woken(struct task_struct *p, struct infera_task *t, s32 cpu, u32 tier, u64 enq_flags, u64 now)
+static __always_inline bool queue_first(struct task_struct *p, struct infera_task *t, s32 cpu, u32 tier, u64 slice, u64 enq_flags, u64 now)
 {
 	struct cpu_ctx *c = lookup_cpu(cpu);
 	struct head head;
@@ -36,7 +37,7 @@ static __always_inline bool queue_woken(struct task_struct *p, struct infera_tas
 	if (!c || !by_vtime(tier) || peek_woken(cpu, &head, now) || !has_credit(c, now))
 		return false;
 	t->flags |= TASK_CREDITED | TASK_FIRST;
-	queue_pinned_at(p, cpu, infera_wake_slice_ns[slot(tier)], c->pinned_turn, enq_flags, now);
+	queue_pinned_at(p, cpu, slice, BEFORE_TURNS, enq_flags, now);
 	look_in(MIN_PATIENCE_NS, now);
 	return true;
 }
@@ -45,6 +46,7 @@ static __always_inline bool queue_woken(struct task_struct *p, struct infera_tas
 GLOBAL s32 enqueue_pinned(struct task_struct *p __arg_trusted, u32 tier, s32 cpu, u64 enq_flags, u64 now)
 {
 	struct infera_task *t = lookup_task(p);
+	bool preempted;
 	u64 slice;
 
 	if (!t)
@@ -65,15 +67,20 @@ GLOBAL s32 enqueue_pinned(struct task_struct *p __arg_trusted, u32 tier, s32 cpu
 			return 0;
 		}
 	}
+	preempted = t->rest >= MIN_REST_NS;
 	slice = slice_without_policy(t, tier, enq_flags);
 	if (!slice)
 		queue_to_user(p, tier, cpu, enq_flags, now);
-	else if (is_user_tier(tier) && t->woke_at && queue_woken(p, t, cpu, tier, enq_flags, now))
-		;
-	else if (is_user_tier(tier) || served_as(p, tier) == NO_TIER)
-		queue_pinned(p, cpu, tier, slice, enq_flags, now);
-	else
+	else if (!is_user_tier(tier) && served_as(p, tier) != NO_TIER)
 		queue_tier(p, t, tier, slice, enq_flags, now);
+	else if (is_user_tier(tier) && (t->woke_at || (preempted && t->flags & TASK_WOKEN)) &&
+		 queue_first(p, t, cpu, tier, slice, enq_flags, now))
+		;
+	else if (preempted)
+		/* Its turn goes on. */
+		queue_pinned_at(p, cpu, slice, last_turn(cpu), enq_flags, now);
+	else
+		queue_pinned(p, cpu, tier, slice, enq_flags, now);
 	if (slice)
 		count_path(bpf_get_smp_processor_id(), tier, PATH_QUEUE);
 	scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);

@@ -133,6 +133,17 @@ static u64 next_turn(s32 cpu, u32 tier)
 	return *last;
 }
 
+/* The place before every turn: next_turn() begins at 1. */
+#define BEFORE_TURNS	0
+
+/* The turn of @cpu's pinned queue that was taken last, or still goes on. */
+static u64 last_turn(s32 cpu)
+{
+	struct cpu_ctx *c = lookup_cpu(cpu);
+
+	return c ? c->pinned_turn : BEFORE_TURNS;
+}
+
 /* Queues @p for @cpu alone, at @turn. */
 static __always_inline void queue_pinned_at(struct task_struct *p, s32 cpu, u64 slice, u64 turn, u64 enq_flags, u64 now)
 {
