@@ -25,7 +25,7 @@ static bool keep(struct search *s, u64 slice)
 		return false;
 	scx_bpf_task_set_slice(prev, slice);
 	/* It may go on like this for minutes: its account must not wait until it stops. */
-	charge(prev, t, c, s->cpu, s->now);
+	charge(prev, t, c, s->cpu);
 	if (!is_behind(t, slot(t->tier)))
 		t->flags &= ~TASK_WOKEN;
 	c->started = s->now;
@@ -47,7 +47,7 @@ static bool prev_is_before(struct search *s, const struct head *head)
 
 	if (!t || !prev || !s->c)
 		return false;
-	charge(prev, t, s->c, s->cpu, s->now);
+	charge(prev, t, s->c, s->cpu);
 	return t->vtime < head->key;
 }
 

@@ -60,7 +60,7 @@ void BPF_STRUCT_OPS(infera_running, struct task_struct *p)
 	}
 	leave_queue(t);
 	tier = slot(t->tier);
-	t->run_at = now;
+	t->charged = p->se.sum_exec_runtime;
 	c->taken = 0;
 	c->cut = 0;
 	c->in_turn = 0;
@@ -122,7 +122,7 @@ void BPF_STRUCT_OPS(infera_stopping, struct task_struct *p, bool runnable)
 		sched_on_cpu = 0;
 	/* A better scheduling class leaves p->scx.slice as it is; a preemption of ours ends it. */
 	t->rest = runnable && (c->claimed || c->cut || p->scx.slice) ? time_delta(t->until, now) : 0;
-	charge(p, t, c, cpu, now);
+	charge(p, t, c, cpu);
 	t->flags &= ~TASK_CREDITED;
 	if (runnable) {
 		/* A guaranteed turn that Critical interrupted is owed. */

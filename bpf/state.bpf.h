@@ -100,7 +100,7 @@ struct infera_task {
 	u64 woke_at;	/* wakeup that has not run yet, 0: none */
 	u64 queued_at;	/* since when it has waited in a queue here or in user space */
 	u64 due;	/* its place in time among the user tiers' first tasks */
-	u64 run_at;	/* charged up to here */
+	u64 charged;	/* of the CPU time that the kernel accounts */
 	u64 ran;	/* CPU time that the policy has not been sent */
 	u64 vtime;	/* virtual time within its tier, 0: none yet */
 	u64 until;	/* end of the slice that it runs on */

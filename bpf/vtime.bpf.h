@@ -59,7 +59,7 @@ static u64 vtime_on(const struct cpu_ctx *c, u64 now)
 static void start_clock(struct task_struct *p, struct infera_task *t, struct cpu_ctx *c, u32 tier, u64 now)
 {
 	if (by_vtime(tier)) {
-		u64 vt = enter_order(t, tier);
+		u64 vt = t->vtime ?: enter_order(t, tier);
 
 		if (vt > tier_clock[slot(tier)] && p->nr_cpus_allowed > 1)
 			tier_clock[slot(tier)] = vt;
@@ -89,13 +89,16 @@ static bool has_credit(struct cpu_ctx *c, u64 now)
 	return c->credit > 0;
 }
 
-/* Adds what @p has used since the last time to its own and its tier's account. */
-static void charge(struct task_struct *p, struct infera_task *t, struct cpu_ctx *c, s32 cpu, u64 now)
+/*
+ * Adds what @p has used since the last time to its own and its tier's account, by the kernel's account of its CPU time. That
+ * counts the switch to a task as the task's, which clock_ns() in ops.running() would not: who switches often would pay less.
+ */
+static void charge(struct task_struct *p, struct infera_task *t, struct cpu_ctx *c, s32 cpu)
 {
+	u64 total = p->se.sum_exec_runtime, used = total - t->charged;
 	u32 tier = slot(t->tier);
-	u64 used = t->run_at ? time_delta(now, t->run_at) : 0;
 
-	t->run_at = now;
+	t->charged = total;
 	t->ran += used;
 	if (by_vtime(tier))
 		t->vtime += scaled(used, p->scx.weight);
