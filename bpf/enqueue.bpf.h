@@ -21,7 +21,7 @@ static __always_inline void fetch_cpu(struct task_struct *p, struct infera_task 
 		cpu = claim_lower(p, prev, tier);
 	/* A preempted task is behind its peers, too, but each such step would cost a switch. */
 	if (cpu < 0 && (t->flags & TASK_WOKEN))
-		cpu = claim_peer(p, prev, tier, t->vtime, now);
+		cpu = claim_peer(p, prev, tier, now);
 	if (cpu >= 0)
 		preempt(cpu);
 }
@@ -75,6 +75,9 @@ void BPF_STRUCT_OPS(infera_enqueue, struct task_struct *p, u64 enq_flags)
 		return;
 	}
 	if (!wakeup && t->rest < MIN_REST_NS) {
+		/* The policy does the same for user tiers. */
+		if (t->vtime && !is_user_tier(tier) && by_vtime(tier))
+			enter_order(t, tier);
 		/* A pinned task's place among the others with its CPU the policy decides. */
 		if (is_pinned(p) || !is_behind(t, tier))
 			t->flags &= ~TASK_WOKEN;

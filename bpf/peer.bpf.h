@@ -33,10 +33,10 @@ GLOBAL s32 is_preceded(u32 tier, u64 vt, u64 now)
  * Takes @cpu from the peer that runs there, for a task at @vt, as far as the credit of wakeups goes. Where half
  * of that is used up, only for the first of the tier: in a storm of wakeups the others in the queue are further behind.
  */
-static bool claim_from_peer(s32 cpu, u32 tier, u64 vt, u64 now)
+static bool claim_from_peer(s32 cpu, u32 tier, const struct infera_task *t, u64 now)
 {
 	struct cpu_ctx *c = lookup_cpu(cpu);
-	u64 theirs;
+	u64 theirs, vt = t->vtime;
 
 	if (!c || !has_credit(c, now) || (c->credit < CREDIT_MAX_NS / 2 && is_preceded(tier, vt, now)))
 		return false;
@@ -44,7 +44,7 @@ static bool claim_from_peer(s32 cpu, u32 tier, u64 vt, u64 now)
 	if (__sync_val_compare_and_swap(&c->vt, theirs, vt) != theirs)
 		return false;
 	c->vt_at = now;
-	c->credit -= infera_wake_gran_ns[slot(tier)] / 2;
+	c->credit -= infera_wake_gran_ns[slot(tier)] / (t->flags & TASK_OFTEN ? 2 : 16);
 	c->claimed = tier + 1;
 	return true;
 }
@@ -53,16 +53,19 @@ static bool claim_from_peer(s32 cpu, u32 tier, u64 vt, u64 now)
  * Claims the CPU of a peer that is ahead of @p, whose virtual time is @vt: @prev if it will do, else that of
  * the one furthest ahead.
  */
-GLOBAL s32 claim_peer(struct task_struct *p __arg_trusted, s32 prev, u32 tier, u64 vt, u64 now)
+GLOBAL s32 claim_peer(struct task_struct *p __arg_trusted, s32 prev, u32 tier, u64 now)
 {
+	struct infera_task *t = lookup_task(p);
 	u64 gran = infera_wake_gran_ns[slot(tier)], most = 0;
 	u32 words = (nr_cpu_ids + 63) / 64, seen = 0;
 	s32 best = NO_CPU;
 	int i, j;
+	u64 vt;
 
-	if (gran == NEVER)
+	if (!t || gran == NEVER)
 		return NO_CPU;
-	if (peer_lead(prev, p, tier, vt, gran, now) && claim_from_peer(prev, tier, vt, now))
+	vt = t->vtime;
+	if (peer_lead(prev, p, tier, vt, gran, now) && claim_from_peer(prev, tier, t, now))
 		return prev;
 	bpf_for(i, 0, words) {
 		u32 at = (i + prev / 64) % words, shift = prev & 63;
@@ -85,5 +88,5 @@ GLOBAL s32 claim_peer(struct task_struct *p __arg_trusted, s32 prev, u32 tier, u
 			}
 		}
 	}
-	return best >= 0 && claim_from_peer(best, tier, vt, now) ? best : NO_CPU;
+	return best >= 0 && claim_from_peer(best, tier, t, now) ? best : NO_CPU;
 }

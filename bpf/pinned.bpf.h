@@ -19,7 +19,7 @@ static u32 find_pinned(struct task_struct *p, struct infera_task *t, s32 cpu, u3
 		return HOW_LOWER;
 	}
 	if (gran != NEVER && peer_lead(cpu, p, tier, t->vtime, gran, now) &&
-	    claim_from_peer(cpu, tier, t->vtime, now))
+	    claim_from_peer(cpu, tier, t, now))
 		return HOW_PEER;
 	return HOW_QUEUE;
 }

@@ -34,7 +34,7 @@ static s32 find_cpu(struct task_struct *p, struct infera_task *t, s32 prev, u32 
 	if (cpu >= 0)
 		return cpu;
 	*how = HOW_PEER;
-	cpu = t->flags & TASK_STORMY ? NO_CPU : claim_peer(p, prev, tier, t->vtime, clock_ns());
+	cpu = t->flags & TASK_STORMY ? NO_CPU : claim_peer(p, prev, tier, clock_ns());
 	if (cpu >= 0)
 		return cpu;
 	*how = HOW_QUEUE;

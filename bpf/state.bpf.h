@@ -86,7 +86,8 @@ enum task_flag {
 	TASK_CREDITED	= 8,	/* runs on a CPU that it took from a peer */
 	TASK_WAITING	= 16,	/* counted in woken_waiting[] of its tier */
 	TASK_STORMY	= 32,	/* of a storm of wakeups: it takes no peer's CPU */
-	TASK_FIRST	= 64,	/* woken, and first in a pinned queue */
+	TASK_OFTEN	= 64,	/* woken less than a granularity after the wakeup before */
+	TASK_FIRST	= 128,	/* woken, and first in a pinned queue */
 };
 
 /* A task. Written by the callbacks for it, which the kernel does not run at the same time. */

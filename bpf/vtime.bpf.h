@@ -100,7 +100,8 @@ static void charge(struct task_struct *p, struct infera_task *t, struct cpu_ctx 
 
 	t->charged = total;
 	t->ran += used;
-	if (by_vtime(tier))
+	/* 0 stays: it came from another tier a moment ago, and has no place in the order of this one. */
+	if (by_vtime(tier) && t->vtime)
 		t->vtime += scaled(used, p->scx.weight);
 	if (t->flags & TASK_CREDITED)
 		c->credit -= used;
