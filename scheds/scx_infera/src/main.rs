@@ -34,6 +34,7 @@ use infera_plan::{ConfigError, Plan, Topology};
 use infera_policy::{Contained, Drill, REGISTRY, Sabotage, find, names};
 use log::{error, info, warn};
 use report::{Meter, SOCKET};
+use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use simplelog::{ColorChoice, ConfigBuilder, LevelFilter, TermLogger, TerminalMode};
 use source::Source;
@@ -236,6 +237,7 @@ fn run(args: Args) -> Result<Status, Refusal> {
     if scheduler.exited() || infera_kernel::attached(Path::new("/")).is_none() {
         return ended(scheduler);
     }
+    lock_when_used();
     info!("policy {} attached\n{plan}", entry.name);
     let _ = attached_in.send(());
     let _ = eyes_in.send(scheduler.eyes().map_err(internal)?);
@@ -304,10 +306,23 @@ fn ended(scheduler: scheduler::Scheduler<'_>) -> Result<Status, Refusal> {
     Err(Refusal::new(status, sentence))
 }
 
+/// From now on memory is locked when it is first used: the crate has locked what there is, the loop's included.
+/// Stacks of threads that come later stay small, and so does what a killed process has to give back before
+/// the kernel detaches the scheduler.
+fn lock_when_used() {
+    if let Err(error) = mlockall(MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT) {
+        warn!("memory is locked in advance: {error}");
+    }
+}
+
+/// Bytes of a helper thread's stack, which is locked as a whole.
+const HELPER_STACK: usize = 512 * 1024;
+
 /// Starts a helper thread: only possible before attaching.
 fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Refusal> {
     std::thread::Builder::new()
         .name(name.into())
+        .stack_size(HELPER_STACK)
         .spawn(run)
         .map(drop)
         .map_err(|error| Refusal::new(Status::Internal, format!("cannot start {name}: {error}")))

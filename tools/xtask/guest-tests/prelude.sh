@@ -75,23 +75,3 @@ stat_of() { grep "^$1 " $LOG | tail -1 | awk "{print \$$2}"; }
 # at_least A B
 at_least() { awk "BEGIN { exit !($1 >= $2) }"; }
 
-# gives_back SIGNAL: under 16 Background hogs, the node is back on the stock scheduler 150 ms
-# after the scheduler got the signal, and no task was found stalled.
-gives_back() {
-	mkdir $CG/critical $CG/background
-	start --policy weighted --tier critical=/critical --tier background=/background
-	hogs background 16
-	sleep 2
-	# This shell watches the state: it must not wait for anybody's scheduler.
-	chrt -f -p 10 $$ >/dev/null || fail "chrt"
-	before=$(now)
-	kill -$1 $SCX
-	while [ "$(state)" != disabled ]; do
-		[ $(($(now) - before)) -gt 1000 ] && fail "still $(state) 10 s after SIG$1"
-		usleep 2000
-	done
-	took=$(($(now) - before))
-	echo "disabled ${took}0 ms after SIG$1"
-	[ $took -le 15 ] || fail "disabled ${took}0 ms after SIG$1, not within 150 ms"
-	clean
-}

@@ -6,6 +6,7 @@ mod dump;
 mod fairness;
 mod fence;
 mod late;
+mod leaving;
 mod offline;
 mod sleepers;
 mod turns;
@@ -34,6 +35,7 @@ pub const TESTS: &[Test] = &[
     late::A_LOOPING_POLICY,
     late::ALL_STOPPED,
     capabilities::NAMED,
+    leaving::A_SIGNAL,
 ];
 
 /// Every row of the fault matrix that is carried out here.

@@ -1,0 +1,70 @@
+//! The node is back on the stock scheduler soon after the scheduler is told to go, or killed.
+
+use super::{PLAIN, cgroups};
+use crate::cases::crowds::hogs;
+use crate::clock::{monotonic, sleep};
+use crate::{Context, Findings, Policy, Test, Unguarded};
+use anyhow::Result;
+use infera_policy::Tier;
+use rustix::process::Signal;
+use std::time::Duration;
+
+/// Under load, whatever ends the scheduler's process.
+pub const A_SIGNAL: Test = Test {
+    name: "a_signal_gives_the_node_back",
+    run: a_signal,
+    ..PLAIN
+};
+
+/// Four hogs on each CPU of four.
+const HOGS: usize = 16;
+
+/// From the signal to sched_ext's state `disabled`.
+const BACK: Duration = Duration::from_millis(150);
+
+/// When to stop waiting.
+const NEVER_BACK: Duration = Duration::from_secs(10);
+
+const POLL: Duration = Duration::from_millis(1);
+
+fn a_signal(context: &Context, findings: &mut Findings) -> Result<()> {
+    let Policy::Infera(policy) = &context.policy else {
+        return Ok(());
+    };
+    let cgroups = cgroups()?;
+    let background = &cgroups[Tier::Background.index()];
+    let rule = format!("{}={}", Tier::Background, background.pattern());
+    let arguments = ["--policy", policy, "--tier", &rule];
+    for (name, signal) in [
+        ("SIGINT", Signal::INT),
+        ("SIGTERM", Signal::TERM),
+        ("SIGKILL", Signal::KILL),
+    ] {
+        let alone = Unguarded::attach(&context.node, &arguments)?;
+        let load = hogs(&cgroups, Tier::Background, HOGS).start()?;
+        sleep(Duration::from_secs(2));
+        let sent = monotonic();
+        alone.signal(signal)?;
+        while !context.node.is_disabled()? && monotonic() - sent < NEVER_BACK {
+            sleep(POLL);
+        }
+        let took = monotonic() - sent;
+        findings.figure(format!(
+            "{name}: disabled after {} ms, longest wait of a hog {} ms",
+            took.as_millis(),
+            load.longest_wait()?.as_millis()
+        ));
+        findings.expect(took <= BACK, || {
+            format!(
+                "{name}: disabled after {} ms, not within {}",
+                took.as_millis(),
+                BACK.as_millis()
+            )
+        });
+        let complaints = context.node.complaints()?;
+        findings.expect(complaints.is_empty(), || {
+            format!("{name}: the kernel complains: {}", complaints.join(" | "))
+        });
+    }
+    Ok(())
+}

@@ -1,1 +1,0 @@
-gives_back TERM
