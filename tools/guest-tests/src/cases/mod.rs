@@ -9,6 +9,7 @@ mod late;
 mod leaving;
 mod offline;
 mod sleepers;
+mod stress;
 mod turns;
 
 use crate::{Cgroup, Context, Findings, Row, Scheduler, Test};
@@ -36,6 +37,7 @@ pub const TESTS: &[Test] = &[
     late::ALL_STOPPED,
     capabilities::NAMED,
     leaving::A_SIGNAL,
+    stress::SOME_STRESSORS,
 ];
 
 /// Every row of the fault matrix that is carried out here.
@@ -48,6 +50,7 @@ pub const ROWS: &[Row] = &[
     crowds::PINNED_ROWS[4],
     crowds::CPUSET_ROW,
     offline::ROW,
+    stress::ROW,
 ];
 
 /// The tiers that workloads are in.
