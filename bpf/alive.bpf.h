@@ -31,29 +31,80 @@ static bool loop_is_stuck(u64 now)
 	       (sched_on_cpu || usersched_last_run_at > policy_wanted_at);
 }
 
+/* Since 6.19 a server of the deadline class gives sched_ext some time beside real-time threads. */
+struct rq___served {
+	struct sched_dl_entity ext_server;
+} __attribute__((preserve_access_index));
+
+#define MAX_RT_PRIO	100
+
+/* Real-time threads run on every CPU: nothing of sched_ext's can, whoever schedules it. */
+GLOBAL s32 all_realtime(void)
+{
+	s32 cpu, all = 1;
+
+	bpf_rcu_read_lock();
+	bpf_for(cpu, 0, nr_cpu_ids) {
+		struct task_struct *p;
+
+		/* Offline ones are nobody's home. */
+		if (cpu >= MAX_CPUS || !infera_cpu_home[cpu])
+			continue;
+		p = __COMPAT_scx_bpf_cpu_curr(cpu);
+		if (!p || p->prio >= MAX_RT_PRIO) {
+			all = 0;
+			break;
+		}
+	}
+	bpf_rcu_read_unlock();
+	return all;
+}
+
+/* Since when real-time threads have been seen on every CPU, each time that the timer looked; 0: they were not. */
+static volatile u64 realtime_since;
+
+/* No silence counts for the time until now: user space could not run. */
+static void excuse(u64 now)
+{
+	u64 patience = now + (u64)ALIVE_MS * (NSEC_PER_SEC / 1000);
+
+	if (time_before(alive_until, patience))
+		alive_until = patience;
+	if (policy_wanted_at)
+		policy_wanted_at = now;
+}
+
 /* By timer: when user space has stopped, every CPU may be idle and everything in its hands. */
 static int check_alive(void *map, int *key, struct bpf_timer *timer)
 {
 	u64 now = clock_ns(), period = ALIVE_CHECK_MS * (NSEC_PER_SEC / 1000);
-	u64 patience = now + (u64)ALIVE_MS * (NSEC_PER_SEC / 1000);
 
-	if (checked_at && time_delta(now, checked_at) > 2 * period) {
-		if (time_before(alive_until, patience))
-			alive_until = patience;
-		if (policy_wanted_at)
-			policy_wanted_at = now;
-	}
+	if (checked_at && time_delta(now, checked_at) > 2 * period)
+		excuse(now);
 	checked_at = now;
+	if (!all_realtime()) {
+		realtime_since = 0;
+	} else {
+		excuse(now);
+		infera_realtime_at = now;
+		if (!realtime_since)
+			realtime_since = now;
+		if (!bpf_core_field_exists(struct rq___served, ext_server) &&
+		    time_delta(now, realtime_since) > REALTIME_MS * (NSEC_PER_SEC / 1000)) {
+			scx_bpf_exit(EXIT_REALTIME, "real-time threads have had every CPU for %d ms", REALTIME_MS);
+			return 0;
+		}
+	}
 	if (time_after(now, alive_until)) {
-		scx_bpf_exit(0, "user space has given no sign of life for %d ms", ALIVE_MS);
+		scx_bpf_exit(EXIT_SILENT, "user space has given no sign of life for %d ms", ALIVE_MS);
 		return 0;
 	}
 	if (loop_is_stuck(now)) {
-		scx_bpf_exit(0, "the loop did not look at waiting work for %d ms", LOOP_MS);
+		scx_bpf_exit(EXIT_SILENT, "the loop did not look at waiting work for %d ms", LOOP_MS);
 		return 0;
 	}
 	wake_rescuers(now);
-	bpf_timer_start(timer, policy_unseen(now) ? LATE_NS : period, 0);
+	bpf_timer_start(timer, policy_unseen(now) || realtime_since ? LATE_NS : period, 0);
 	return 0;
 }
 

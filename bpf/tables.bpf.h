@@ -75,6 +75,9 @@ volatile u64 infera_guaranteed[MAX_CPUS];			/* turns given by a wait bound */
 /* Written by whichever CPU it concerns, atomically. */
 volatile u64 infera_run_depth __attribute__((aligned(64)));	/* decided tasks that no CPU has taken yet */
 
+/* Written by the timer that checks on user space. */
+volatile u64 infera_realtime_at;	/* when it last saw real-time threads on every CPU */
+
 /* Written by infera_measure(). */
 volatile u64 infera_waited[TIER_SLOTS];	/* ns that the longest wait in each tier's queues has lasted */
 volatile u64 infera_unseen;	/* ns that the scheduler process has had work it has not seen */

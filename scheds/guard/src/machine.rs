@@ -15,6 +15,8 @@ pub const NOT_STARTED: i32 = 127;
 const AGAIN: i32 = 8;
 /// Somebody detached it on purpose.
 const DISMISSED: i32 = 9;
+/// Real-time threads kept its tasks from running, which no scheduler can change.
+const CROWDED: i32 = 12;
 /// The guard's own exit status when it is asked to stop in safe mode.
 pub const LATCHED: i32 = 10;
 
@@ -372,6 +374,10 @@ impl Machine {
                 self.enter_safe_mode(GUARD, reason, out);
                 self.now = Now::Safe;
             }
+            (None, End::Status(CROWDED)) => {
+                let what = "real-time threads left a task no CPU".to_owned();
+                self.eject(Cause { what, ours: false }, seen.now, out);
+            }
             (None, End::Status(status)) => {
                 let what = format!("it ended with exit status {status}");
                 self.eject(Cause::ours(what), seen.now, out);
@@ -564,6 +570,20 @@ mod tests {
             assert_eq!(node.machine.ejects(), ejects, "{:?}", node.said);
             assert_eq!(node.machine.state(), State::BackingOff);
             node.waited = 0;
+            node.pass(60_000);
+            assert_eq!(node.machine.state(), State::Attached);
+        }
+    }
+
+    #[test]
+    fn crowds_of_real_time_threads_do_not_latch() {
+        let mut node = Node::new();
+        for ejects in 1..6 {
+            node.pass(100);
+            node.die(End::Status(CROWDED));
+            node.pass(20);
+            assert_eq!(node.machine.ejects(), ejects, "{:?}", node.said);
+            assert_eq!(node.machine.state(), State::BackingOff);
             node.pass(60_000);
             assert_eq!(node.machine.state(), State::Attached);
         }

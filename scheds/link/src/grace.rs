@@ -1,11 +1,15 @@
 //! RCU's grace periods, of which leaving takes five.
 //!
 //! While a scheduler leaves, the kernel runs everything in arrival order: the thread that ends
-//! grace periods would wait behind each busy task, five times. It is given the lowest real-time
-//! priority while there is a scheduler, for that may be killed at any moment; kernels with RCU
-//! boosting give it for good.
+//! grace periods would wait behind each busy task, five times. It is given a real-time priority
+//! while there is a scheduler, for that may be killed at any moment; kernels with RCU
+//! boosting give it the lowest for good.
 
 use std::fs;
+
+/// That of the kernel's own thread that carries a scheduler's leaving out: below it, real-time threads on every CPU would hold
+/// the leaving up.
+const PRIORITY: libc::c_int = 50;
 
 const NAMES: [&str; 2] = ["rcu_preempt", "rcu_sched"];
 
@@ -38,7 +42,7 @@ impl GraceThread {
             return;
         }
         let (policy, sched_priority) = match on {
-            true => (libc::SCHED_FIFO, 1),
+            true => (libc::SCHED_FIFO, PRIORITY),
             false => (libc::SCHED_OTHER, 0),
         };
         let parameters = libc::sched_param { sched_priority };

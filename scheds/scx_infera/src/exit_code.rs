@@ -27,19 +27,30 @@ pub enum Status {
     Dismissed = 9,
     /// The guard stopped watching, so it left by itself.
     Unwatched = 11,
+    /// Real-time threads kept a task, or all of them, from every CPU that it may use.
+    Crowded = 12,
 }
 
 /// `enum scx_exit_kind`, as far as we tell kinds apart.
 const UNREG: i32 = 64;
 const UNREG_KERN: i32 = 66;
+const UNREG_BPF: i32 = 65;
 const SYSRQ: i32 = 67;
+const ERROR_STALL: i32 = 1026;
 
-/// Why an attached scheduler's loop ended; `kind` is 0 where it was asked to stop.
-pub fn why_it_ended(kind: i32) -> Status {
+/// `enum infera_exit` of the overlay.
+const EXIT_REALTIME: i64 = 1;
+
+/// Why an attached scheduler's loop ended, by the kernel's kind of exit, which is 0 where it was asked to stop, and the
+/// overlay's code. The kernel's stall is a task without a CPU for 30 s; the guard finds one that another cause
+/// keeps waiting long before.
+pub fn why_it_ended(kind: i32, code: i64) -> Status {
     match kind {
         0 => Status::Done,
         UNREG | SYSRQ => Status::Dismissed,
         UNREG_KERN => Status::Again,
+        UNREG_BPF if code == EXIT_REALTIME => Status::Crowded,
+        ERROR_STALL => Status::Crowded,
         _ => Status::Ejected,
     }
 }

@@ -284,7 +284,8 @@ fn heartbeat(fd: Option<i32>) -> Result<Page, Refusal> {
 
 /// Detaches, and tells why it ended.
 fn ended(scheduler: scheduler::Scheduler<'_>) -> Result<Status, Refusal> {
-    let status = match why_it_ended(scheduler.exit_kind()) {
+    let (kind, code) = scheduler.exit_kind();
+    let status = match why_it_ended(kind, code) {
         Status::Done if vitals::UNWATCHED.load(Ordering::Relaxed) => Status::Unwatched,
         status => status,
     };
@@ -300,6 +301,10 @@ fn ended(scheduler: scheduler::Scheduler<'_>) -> Result<Status, Refusal> {
         }
         Status::Again => format!("CPUs came or went{what}: {stock}; start it again"),
         Status::Unwatched => format!("left because nobody watched{what}: {stock}"),
+        Status::Crowded => format!(
+            "real-time threads left a task no CPU{what}: {stock}; bind them to some CPUs, and no \
+             other task to those"
+        ),
         Status::Dismissed => format!("somebody detached the scheduler{what}: {stock}"),
         _ => format!("the kernel detached the scheduler{what}: {stock}; see the kernel log"),
     };

@@ -427,10 +427,11 @@ impl<'cb> Scheduler<'cb> {
         }
     }
 
-    /// Why the kernel ended it, as `enum scx_exit_kind`; 0 while it has not.
-    pub fn exit_kind(&self) -> i32 {
+    /// Why the kernel ended it, as `enum scx_exit_kind`, 0 while it has not; and the overlay's code for it.
+    pub fn exit_kind(&self) -> (i32, i64) {
         let data = self.bpf.skel.maps.data_data.as_ref();
-        data.expect("the overlay has .data").uei.kind
+        let uei = &data.expect("the overlay has .data").uei;
+        (uei.kind, uei.exit_code)
     }
 
     /// Whether the kernel or a signal ended it already.

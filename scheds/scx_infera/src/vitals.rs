@@ -7,7 +7,7 @@ use crossbeam::channel::Receiver;
 use infera_heartbeat::{Page, Phase, TIERS, Vitals};
 use infera_policy::{Fault, Tier};
 use libbpf_rs::{MapCore, MapHandle, libbpf_sys};
-use log::{error, warn};
+use log::{error, info, warn};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 use std::ptr;
@@ -76,6 +76,7 @@ impl Eyes {
 /// Tells, until the process ends; also the log, of a policy's fault.
 pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -> Result<()> {
     let bss = eyes.open()?;
+    be_realtime();
     crate::privileges::drop_most();
     let cpus = eyes.cpus;
     let before = major_faults();
@@ -98,6 +99,9 @@ pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -
             awake = now;
         }
         ran = now;
+        // SAFETY: as below.
+        let realtime = unsafe { ptr::read_volatile(&raw const (*bss).infera_realtime_at) };
+        awake = awake.max(realtime);
         let lasted = |since: u64| now.saturating_sub(since.max(awake));
         // SAFETY: the mapping lives on; each field is a word that the kernel side writes, and
         // whichever value is read is one that it had.
@@ -144,7 +148,7 @@ pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -
             error!("{fault}: arrival order decides from now on; start again with another policy");
         }
         if guarded && page.phase() == Phase::Attached {
-            let away = Duration::from_nanos(now.saturating_sub(page.guard_beat()));
+            let away = Duration::from_nanos(lasted(page.guard_beat()));
             if away > GUARD_AWAY {
                 error!(
                     "the guard has not looked for {} ms: leaving, for nobody would see us fail",
@@ -172,6 +176,17 @@ unsafe fn cpu_time(bss: *const bss, cpus: usize) -> [u64; TIERS] {
         };
         (0..cpus).map(time).fold(0, u64::wrapping_add)
     })
+}
+
+/// Real-time threads then keep this one and the guard from running alike, and neither takes the other's silence for a fault.
+/// Without the right to it this thread waits for a CPU like the rest of System.
+fn be_realtime() {
+    let parameters = libc::sched_param { sched_priority: 1 };
+    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: the parameters outlive the call.
+    if unsafe { libc::sched_setscheduler(0, policy, &parameters) } != 0 {
+        info!("the thread that tells the guard has no real-time priority: it lacks CAP_SYS_NICE");
+    }
 }
 
 /// What a signal to stop does.

@@ -48,6 +48,12 @@ impl Node {
         Ok(OfflineCpu { file })
     }
 
+    /// Whether the kernel gives sched_ext some time beside real-time threads: 6.19 and newer do.
+    pub fn serves_sched_ext(&self) -> Result<bool> {
+        let file = "/sys/kernel/debug/sched/ext_server";
+        fs::exists(file).with_context(|| format!("looking for {file}"))
+    }
+
     /// Whether a sched_ext scheduler is attached.
     pub fn is_enabled(&self) -> Result<bool> {
         is_enabled()

@@ -140,6 +140,31 @@ impl Scheduler {
         Ok(())
     }
 
+    /// Waits until it is attached again after an eject that is no fault of its own, for so long at most.
+    pub fn expect_back(
+        &self,
+        node: &Node,
+        most: Duration,
+        findings: &mut Findings,
+    ) -> Result<Duration> {
+        let start = monotonic();
+        let back = || -> Result<bool> {
+            Ok(node.is_enabled()? && status().is_ok_and(|status| status.state == State::Attached))
+        };
+        while !back()? && monotonic() - start < most {
+            sleep(POLL);
+        }
+        let took = monotonic() - start;
+        let what = status().map_or_else(
+            |error| format!("the guard does not answer: {error:#}"),
+            |status| format!("guard {:?} after {} ejects", status.state, status.ejects),
+        );
+        findings.expect(back()?, || {
+            format!("not attached again after {} ms: {what}", took.as_millis())
+        });
+        Ok(took)
+    }
+
     /// Stops the scheduler's process for so long; its guard goes on.
     pub fn stop_for(&self, time: Duration) -> Result<()> {
         let processes = processes("scx_infera")?;

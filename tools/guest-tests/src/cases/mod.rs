@@ -8,6 +8,7 @@ mod fence;
 mod late;
 mod leaving;
 mod offline;
+mod realtime_crowd;
 mod sleepers;
 mod stress;
 mod turns;
@@ -38,6 +39,7 @@ pub const TESTS: &[Test] = &[
     capabilities::NAMED,
     leaving::A_SIGNAL,
     stress::SOME_STRESSORS,
+    realtime_crowd::ON_EVERY_CPU,
 ];
 
 /// Every row of the fault matrix that is carried out here.

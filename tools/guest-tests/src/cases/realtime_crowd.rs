@@ -1,0 +1,80 @@
+//! Real-time threads on every CPU: nothing of sched_ext's can run, and that is no fault of the scheduler's.
+
+use super::crowds::hogs;
+use super::{PLAIN, attach, cgroups};
+use crate::clock::{monotonic, sleep};
+use crate::{Context, Findings, Test};
+use anyhow::{Context as _, Result};
+use infera_policy::Tier;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// On kernels with a server for sched_ext the scheduler stays; on others the stock scheduler, which has one, takes over for as
+/// long.
+pub const ON_EVERY_CPU: Test = Test {
+    name: "real_time_threads_on_every_cpu",
+    run: on_every_cpu,
+    ..PLAIN
+};
+
+/// Above the guard's priority, below the test's.
+const PRIORITY: &str = "10";
+
+/// How long real-time threads have every CPU.
+const CROWDED: Duration = Duration::from_secs(4);
+
+/// After this the node is on the stock scheduler where the kernel serves sched_ext nothing: a second, and its timer.
+const GONE: Duration = Duration::from_millis(1_500);
+
+/// After the end of the crowd the scheduler is back: the guard's back-off, and attaching.
+const BACK: Duration = Duration::from_secs(15);
+
+const POLL: Duration = Duration::from_millis(20);
+
+fn on_every_cpu(context: &Context, findings: &mut Findings) -> Result<()> {
+    let cgroups = cgroups()?;
+    let scheduler = attach(context, &cgroups)?;
+    let load = hogs(&cgroups, Tier::Normal, 2).start()?;
+    sleep(Duration::from_secs(1));
+    let start = monotonic();
+    let mut command = Command::new("infera-load");
+    command.args(["--fifo", PRIORITY, "hogs", "--count"]);
+    command.arg(context.node.cpus()?.len().to_string());
+    command.arg("--duration-ms");
+    command.arg(CROWDED.as_millis().to_string());
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut crowd = command.spawn().context("starting infera-load")?;
+    let mut gone = None;
+    while crowd.try_wait()?.is_none() {
+        if gone.is_none() && context.node.is_disabled()? {
+            gone = Some(monotonic() - start);
+        }
+        sleep(POLL);
+    }
+    if context.node.serves_sched_ext()? {
+        findings.figure(format!(
+            "the scheduler stayed; longest wait of a hog {} ms",
+            load.longest_wait()?.as_millis()
+        ));
+        sleep(Duration::from_secs(2));
+        scheduler.expect_steady(&context.node, findings)?;
+    } else {
+        let after = gone.map_or("not".to_owned(), |time| {
+            format!("after {} ms", time.as_millis())
+        });
+        findings.figure(format!("the stock scheduler had the node {after}"));
+        findings.expect(gone.is_some_and(|time| time <= GONE), || {
+            format!(
+                "the stock scheduler had the node {after}, not within {} ms",
+                GONE.as_millis()
+            )
+        });
+        let took = scheduler.expect_back(&context.node, BACK, findings)?;
+        findings.figure(format!(
+            "back {} ms after the last real-time thread",
+            took.as_millis()
+        ));
+    }
+    drop(load);
+    scheduler.leave(&context.node, findings)
+}
