@@ -13,6 +13,9 @@ pub const LAT_BUCKETS: usize = 32;
 /// Most cgroups that can have a tier of their own (`MAX_CGROUPS`).
 pub const MAX_CGROUPS: usize = 16_384;
 
+/// The overlay's code for an exit because real-time threads had every CPU (`EXIT_REALTIME`).
+pub const EXIT_REALTIME: i64 = 1;
+
 /// How a task got to its CPU (`enum infera_path`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
@@ -107,6 +110,7 @@ mod tests {
         mirror.push(("TIER_SLOTS".into(), TIER_SLOTS as u64));
         mirror.push(("LAT_BUCKETS".into(), LAT_BUCKETS as u64));
         mirror.push(("MAX_CGROUPS".into(), MAX_CGROUPS as u64));
+        mirror.push(("EXIT_REALTIME".into(), EXIT_REALTIME as u64));
         for path in Path::ALL {
             let name = format!("PATH_{}", path.name().to_uppercase());
             mirror.push((name, path as u64));
@@ -118,10 +122,12 @@ mod tests {
             "ALIVE_MS",
             "ALIVE_CHECK_MS",
             "ATTACH_MS",
+            "EXIT_SILENT",
             "LOOP_MS",
             "MAX_ASKED",
             "MEASURED",
             "MAX_DEPTH",
+            "REALTIME_MS",
             "PATH_SLOTS",
         ];
         let header: Vec<(String, u64)> = header()

@@ -1,5 +1,6 @@
 //! Why the process ended: one number a reason, documented in the README.
 
+use infera_bpf::EXIT_REALTIME;
 use infera_kernel::Obstacle;
 use std::process::ExitCode;
 
@@ -37,9 +38,6 @@ const UNREG_KERN: i32 = 66;
 const UNREG_BPF: i32 = 65;
 const SYSRQ: i32 = 67;
 const ERROR_STALL: i32 = 1026;
-
-/// `enum infera_exit` of the overlay.
-const EXIT_REALTIME: i64 = 1;
 
 /// Why an attached scheduler's loop ended, by the kernel's kind of exit, which is 0 where it was asked to stop, and the
 /// overlay's code. The kernel's stall is a task without a CPU for 30 s; the guard finds one that another cause

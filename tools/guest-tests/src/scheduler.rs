@@ -159,6 +159,12 @@ impl Scheduler {
             |error| format!("the guard does not answer: {error:#}"),
             |status| format!("guard {:?} after {} ejects", status.state, status.ejects),
         );
+        for event in status().map(|status| status.history).unwrap_or_default() {
+            findings.expect(
+                event.what == "attached" || event.what.starts_with("real-time threads"),
+                || format!("it left for another reason: {}", event.what),
+            );
+        }
         findings.expect(back()?, || {
             format!("not attached again after {} ms: {what}", took.as_millis())
         });
