@@ -30,7 +30,7 @@ GLOBAL s32 is_preceded(u32 tier, u64 vt, u64 now)
 }
 
 /*
- * Takes @cpu from the peer that runs there, for a task at @vt, as far as the credit of wakeups goes. Where half
+ * Takes @cpu from the peer that runs there, for @t, as far as the credit of wakeups goes. Where half
  * of that is used up, only for the first of the tier: in a storm of wakeups the others in the queue are further behind.
  */
 static bool claim_from_peer(s32 cpu, u32 tier, const struct infera_task *t, u64 now)

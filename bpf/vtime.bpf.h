@@ -72,10 +72,11 @@ static void start_clock(struct task_struct *p, struct infera_task *t, struct cpu
 
 /*
  * What wakeups may run on a CPU that they took from a peer is bounded: a CPU's credit grows by half
- * of the time that passes, up to CREDIT_MAX_NS, and shrinks by what credited tasks run and by half a
- * granularity for each preemption, for its two switches and cold caches. So a storm of wakeups ends its own
- * privilege: what does not sleep keeps half of the time, and its CPU for a granularity on average. hackbench,
- * where each message wakes a thread, took 2.6 times EEVDF's time where preemptions cost no credit.
+ * of the time that passes, up to CREDIT_MAX_NS, and shrinks by what credited tasks run and by a part of a
+ * granularity for each preemption, for its two switches and cold caches: half of one where the thread wakes often
+ * (TASK_OFTEN), else a sixteenth. So a storm of wakeups ends its own privilege: what does not sleep keeps half of the
+ * time, and beside threads that wake often its CPU for a granularity on average. hackbench, where each message wakes
+ * a thread, took 2.6 times EEVDF's time where preemptions cost no credit.
  */
 #define CREDIT_MAX_NS	(10 * 1000000LL)
 
