@@ -76,11 +76,13 @@ enum Woken {
 impl Helper {
     /// Runs until the loop is gone.
     pub fn run(mut self) {
+        // Before attaching: when the process is killed the kernel closes the newest file first, and this one waits for a
+        // worker of the kernel's. The scheduler's link must not wait for that.
+        let mut follower = Follower::new();
         let Ok(map) = self.attached.recv() else {
             return;
         };
         crate::privileges::drop_most();
-        let mut follower = Follower::new();
         let mut table = CgroupTable::new(map);
         let mut told_generation = 0;
         let mut pods = Pods::new(&self.wanted.assignment.pods);
