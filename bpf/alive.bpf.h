@@ -189,6 +189,8 @@ int infera_measure(void *ctx)
 	bpf_for(i, 0, TIER_SLOTS)
 		infera_waited[i] = 0;
 	infera_unseen = policy_unseen(now);
+	/* On an idle node the main thread waits in a queue, and would not see a signal that asks it to stop. */
+	set_usersched_needed();
 	wake_rescuers(now);
 	alive_until = now + (u64)ALIVE_MS * (NSEC_PER_SEC / 1000);
 	if (plan_applied != infera_plan_gen) {
