@@ -9,7 +9,7 @@ use infera_policy::Tier;
 use rustix::process::Signal;
 use std::time::Duration;
 
-/// Under load, whatever ends the scheduler's process.
+/// Under load and on an idle node, whatever ends the scheduler's process.
 pub const A_SIGNAL: Test = Test {
     name: "a_signal_gives_the_node_back",
     run: a_signal,
@@ -35,13 +35,21 @@ fn a_signal(context: &Context, findings: &mut Findings) -> Result<()> {
     let background = &cgroups[Tier::Background.index()];
     let rule = format!("{}={}", Tier::Background, background.pattern());
     let arguments = ["--policy", policy, "--tier", &rule];
-    for (name, signal) in [
+    let signals = [
         ("SIGINT", Signal::INT),
         ("SIGTERM", Signal::TERM),
         ("SIGKILL", Signal::KILL),
-    ] {
+    ];
+    // On an idle node nothing else wakes the process.
+    for (hogs_running, (name, signal)) in [HOGS, 0]
+        .iter()
+        .flat_map(|hogs| signals.map(|signal| (*hogs, signal)))
+    {
         let alone = Unguarded::attach(&context.node, &arguments)?;
-        let load = hogs(&cgroups, Tier::Background, HOGS).start()?;
+        let load = match hogs_running {
+            0 => None,
+            threads => Some(hogs(&cgroups, Tier::Background, threads).start()?),
+        };
         sleep(Duration::from_secs(2));
         let sent = monotonic();
         alone.signal(signal)?;
@@ -49,10 +57,11 @@ fn a_signal(context: &Context, findings: &mut Findings) -> Result<()> {
             sleep(POLL);
         }
         let took = monotonic() - sent;
+        let wait = load.map_or(Ok(Duration::ZERO), |load| load.longest_wait())?;
         findings.figure(format!(
-            "{name}: disabled after {} ms, longest wait of a hog {} ms",
+            "{name}, {hogs_running} hogs: disabled after {} ms, longest wait of a hog {} ms",
             took.as_millis(),
-            load.longest_wait()?.as_millis()
+            wait.as_millis()
         ));
         findings.expect(took <= BACK, || {
             format!(
