@@ -31,32 +31,43 @@ static bool loop_is_stuck(u64 now)
 	       (sched_on_cpu || usersched_last_run_at > policy_wanted_at);
 }
 
-/* Since 6.19 a server of the deadline class gives sched_ext some time beside real-time threads. */
+/* 7.x: a server of the deadline class runs sched_ext's tasks for 5 % of the time beside real-time threads. */
 struct rq___served {
 	struct sched_dl_entity ext_server;
 } __attribute__((preserve_access_index));
 
 #define MAX_RT_PRIO	100
 
-/* Real-time threads run on every CPU: nothing of sched_ext's can, whoever schedules it. */
-GLOBAL s32 all_realtime(void)
+/*
+ * Real-time threads run on every CPU, so no task of sched_ext can. Also measures infera_realtime_held, because a stall that the
+ * kernel finds is the scheduler's fault unless a real-time thread has kept a CPU.
+ */
+GLOBAL s32 all_realtime(u64 now)
 {
+	u64 longest = 0;
 	s32 cpu, all = 1;
 
 	bpf_rcu_read_lock();
 	bpf_for(cpu, 0, nr_cpu_ids) {
+		struct cpu_ctx *c = lookup_cpu(cpu);
 		struct task_struct *p;
 
-		/* Offline ones are nobody's home. */
-		if (cpu >= MAX_CPUS || !infera_cpu_home[cpu])
+		/* No tier may use an offline CPU. */
+		if (!c || !infera_cpu_home[cpu & (MAX_CPUS - 1)])
 			continue;
 		p = __COMPAT_scx_bpf_cpu_curr(cpu);
 		if (!p || p->prio >= MAX_RT_PRIO) {
+			c->realtime_since = 0;
 			all = 0;
-			break;
+			continue;
 		}
+		if (!c->realtime_since)
+			c->realtime_since = now;
+		if (time_delta(now, c->realtime_since) > longest)
+			longest = time_delta(now, c->realtime_since);
 	}
 	bpf_rcu_read_unlock();
+	infera_realtime_held = longest;
 	return all;
 }
 
@@ -82,7 +93,7 @@ static int check_alive(void *map, int *key, struct bpf_timer *timer)
 	if (checked_at && time_delta(now, checked_at) > 2 * period)
 		excuse(now);
 	checked_at = now;
-	if (!all_realtime()) {
+	if (!all_realtime(now)) {
 		realtime_since = 0;
 	} else {
 		excuse(now);

@@ -77,6 +77,7 @@ volatile u64 infera_run_depth __attribute__((aligned(64)));	/* decided tasks tha
 
 /* Written by the timer that checks on user space. */
 volatile u64 infera_realtime_at;	/* when it last saw real-time threads on every CPU */
+volatile u64 infera_realtime_held;	/* ns that real-time threads have kept one CPU, the longest of all CPUs */
 
 /* Written by infera_measure(). */
 volatile u64 infera_waited[TIER_SLOTS];	/* ns that the longest wait in each tier's queues has lasted */

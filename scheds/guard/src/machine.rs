@@ -375,7 +375,7 @@ impl Machine {
                 self.now = Now::Safe;
             }
             (None, End::Status(CROWDED)) => {
-                let what = "real-time threads left a task no CPU".to_owned();
+                let what = "real-time threads kept a CPU, or all, from every other task".to_owned();
                 self.eject(Cause { what, ours: false }, seen.now, out);
             }
             (None, End::Status(status)) => {

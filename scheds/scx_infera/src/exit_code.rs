@@ -3,6 +3,7 @@
 use infera_bpf::EXIT_REALTIME;
 use infera_kernel::Obstacle;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// The exit status of `scx_infera`. (2 is clap's: the command line is wrong.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub enum Status {
     Dismissed = 9,
     /// The guard stopped watching, so it left by itself.
     Unwatched = 11,
-    /// Real-time threads kept a task, or all of them, from every CPU that it may use.
+    /// Real-time threads kept a CPU, or all of them, from every other task.
     Crowded = 12,
 }
 
@@ -39,16 +40,28 @@ const UNREG_BPF: i32 = 65;
 const SYSRQ: i32 = 67;
 const ERROR_STALL: i32 = 1026;
 
-/// Why an attached scheduler's loop ended, by the kernel's kind of exit, which is 0 where it was asked to stop, and the
-/// overlay's code. The kernel's stall is a task without a CPU for 30 s; the guard finds one that another cause
-/// keeps waiting long before.
-pub fn why_it_ended(kind: i32, code: i64) -> Status {
-    match kind {
+/// A task may be bound to a CPU that real-time threads have kept for this long, when the kernel finds it stalled after 30 s.
+const HELD: Duration = Duration::from_secs(20);
+
+/// How the kernel ended an attached scheduler.
+#[derive(Clone, Copy, Debug)]
+pub struct Exit {
+    /// `enum scx_exit_kind`; 0 where the scheduler was asked to stop.
+    pub kind: i32,
+    /// The overlay's code, where the overlay asked for the exit.
+    pub code: i64,
+    /// How long real-time threads had kept a CPU.
+    pub realtime_held: Duration,
+}
+
+/// Why an attached scheduler's loop ended.
+pub fn why_it_ended(exit: Exit) -> Status {
+    match exit.kind {
         0 => Status::Done,
         UNREG | SYSRQ => Status::Dismissed,
         UNREG_KERN => Status::Again,
-        UNREG_BPF if code == EXIT_REALTIME => Status::Crowded,
-        ERROR_STALL => Status::Crowded,
+        UNREG_BPF if exit.code == EXIT_REALTIME => Status::Crowded,
+        ERROR_STALL if exit.realtime_held >= HELD => Status::Crowded,
         _ => Status::Ejected,
     }
 }
@@ -86,5 +99,30 @@ impl Refusal {
 impl From<Status> for ExitCode {
     fn from(status: Status) -> ExitCode {
         ExitCode::from(status as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stall_is_ours_unless_real_time_threads_kept_a_cpu() {
+        let exit = |kind, code, held| {
+            why_it_ended(Exit {
+                kind,
+                code,
+                realtime_held: Duration::from_secs(held),
+            })
+        };
+        assert_eq!(exit(ERROR_STALL, 0, 0), Status::Ejected);
+        assert_eq!(exit(ERROR_STALL, 0, 1), Status::Ejected);
+        assert_eq!(exit(ERROR_STALL, 0, 30), Status::Crowded);
+        assert_eq!(exit(UNREG_BPF, EXIT_REALTIME, 0), Status::Crowded);
+        assert_eq!(
+            exit(UNREG_BPF, 0, 30),
+            Status::Ejected,
+            "user space was silent"
+        );
     }
 }

@@ -284,8 +284,7 @@ fn heartbeat(fd: Option<i32>) -> Result<Page, Refusal> {
 
 /// Detaches, and tells why it ended.
 fn ended(scheduler: scheduler::Scheduler<'_>) -> Result<Status, Refusal> {
-    let (kind, code) = scheduler.exit_kind();
-    let status = match why_it_ended(kind, code) {
+    let status = match why_it_ended(scheduler.exit()) {
         Status::Done if vitals::UNWATCHED.load(Ordering::Relaxed) => Status::Unwatched,
         status => status,
     };
@@ -302,8 +301,8 @@ fn ended(scheduler: scheduler::Scheduler<'_>) -> Result<Status, Refusal> {
         Status::Again => format!("CPUs came or went{what}: {stock}; start it again"),
         Status::Unwatched => format!("left because nobody watched{what}: {stock}"),
         Status::Crowded => format!(
-            "real-time threads left a task no CPU{what}: {stock}; bind them to some CPUs, and no \
-             other task to those"
+            "real-time threads kept a CPU, or all, from every other task{what}: {stock}; bind those \
+             threads to some CPUs, and bind no other task there"
         ),
         Status::Dismissed => format!("somebody detached the scheduler{what}: {stock}"),
         _ => format!("the kernel detached the scheduler{what}: {stock}; see the kernel log"),
@@ -311,12 +310,14 @@ fn ended(scheduler: scheduler::Scheduler<'_>) -> Result<Status, Refusal> {
     Err(Refusal::new(status, sentence))
 }
 
-/// From now on memory is locked when it is first used: the crate has locked what there is, the loop's included.
-/// Stacks of threads that come later stay small, and so does what a killed process has to give back before
-/// the kernel detaches the scheduler.
+/// Locks memory that is mapped from now on when it is first used. The crate has locked what is mapped already. A killed
+/// process gives its memory back before the kernel detaches the scheduler, so unused stacks of later threads should not be
+/// resident.
 fn lock_when_used() {
     if let Err(error) = mlockall(MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT) {
-        warn!("memory is locked in advance: {error}");
+        warn!(
+            "cannot lock memory on first use ({error}): stacks of later threads stay resident as a whole"
+        );
     }
 }
 

@@ -4,6 +4,7 @@
 //! one, and never allocates per task.
 
 use crate::bpf::{BpfScheduler, DispatchedTask, QueuedTask, RL_CPU_ANY};
+use crate::exit_code::Exit;
 use crate::pace::Pace;
 use crate::stats::Counters;
 use crate::vitals::{DEPOSED, Eyes};
@@ -21,6 +22,7 @@ use libbpf_rs::{MapHandle, OpenObject};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
 
 /// Of a message's flags: the task was woken. The kernel's interface, the same since sched_ext is.
 const SCX_ENQ_WAKEUP: u64 = 1;
@@ -427,11 +429,16 @@ impl<'cb> Scheduler<'cb> {
         }
     }
 
-    /// Why the kernel ended it, as `enum scx_exit_kind`, 0 while it has not; and the overlay's code for it.
-    pub fn exit_kind(&self) -> (i32, i64) {
-        let data = self.bpf.skel.maps.data_data.as_ref();
-        let uei = &data.expect("the overlay has .data").uei;
-        (uei.kind, uei.exit_code)
+    /// How the kernel ended it.
+    pub fn exit(&self) -> Exit {
+        let maps = &self.bpf.skel.maps;
+        let data = maps.data_data.as_ref().expect("the overlay has .data");
+        let bss = maps.bss_data.as_ref().expect("the overlay has a .bss");
+        Exit {
+            kind: data.uei.kind,
+            code: data.uei.exit_code,
+            realtime_held: Duration::from_nanos(bss.infera_realtime_held),
+        }
     }
 
     /// Whether the kernel or a signal ended it already.

@@ -76,7 +76,10 @@ impl Eyes {
 /// Tells, until the process ends; also the log, of a policy's fault.
 pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -> Result<()> {
     let bss = eyes.open()?;
-    be_realtime();
+    // The guard's own priority: other real-time threads then delay both alike, and neither takes the other's delay for a fault.
+    if let Err(error) = infera_link::enter_realtime() {
+        info!("the vitals thread runs without real-time priority ({error}): it lacks CAP_SYS_NICE");
+    }
     crate::privileges::drop_most();
     let cpus = eyes.cpus;
     let before = major_faults();
@@ -176,17 +179,6 @@ unsafe fn cpu_time(bss: *const bss, cpus: usize) -> [u64; TIERS] {
         };
         (0..cpus).map(time).fold(0, u64::wrapping_add)
     })
-}
-
-/// Real-time threads then keep this one and the guard from running alike, and neither takes the other's silence for a fault.
-/// Without the right to it this thread waits for a CPU like the rest of System.
-fn be_realtime() {
-    let parameters = libc::sched_param { sched_priority: 1 };
-    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
-    // SAFETY: the parameters outlive the call.
-    if unsafe { libc::sched_setscheduler(0, policy, &parameters) } != 0 {
-        info!("the thread that tells the guard has no real-time priority: it lacks CAP_SYS_NICE");
-    }
 }
 
 /// What a signal to stop does.

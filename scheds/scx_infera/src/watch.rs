@@ -76,8 +76,8 @@ enum Woken {
 impl Helper {
     /// Runs until the loop is gone.
     pub fn run(mut self) {
-        // Before attaching: when the process is killed the kernel closes the newest file first, and this one waits for a
-        // worker of the kernel's. The scheduler's link must not wait for that.
+        // Opened before the scheduler's link: on SIGKILL the kernel closes the newest file first, and closing inotify waits
+        // for a kernel worker. The link must not wait for that.
         let mut follower = Follower::new();
         let Ok(map) = self.attached.recv() else {
             return;
