@@ -48,7 +48,7 @@ impl Node {
         Ok(OfflineCpu { file })
     }
 
-    /// Whether the kernel gives sched_ext some time beside real-time threads: 6.19 and newer do.
+    /// Whether the kernel gives sched_ext some time beside real-time threads: 7.2 does, 6.12 does not.
     pub fn serves_sched_ext(&self) -> Result<bool> {
         let file = "/sys/kernel/debug/sched/ext_server";
         fs::exists(file).with_context(|| format!("looking for {file}"))

@@ -59,7 +59,7 @@ fn run(context: &Context, findings: &mut Findings) -> Result<()> {
     Ok(())
 }
 
-/// Runs a program with these capabilities alone, and those to read files, whoever owns them.
+/// Runs a program with these capabilities alone, and those to read files of every owner.
 fn with(kept: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.arg(format!("--bounding-set=-all,+dac_read_search,{kept}"));

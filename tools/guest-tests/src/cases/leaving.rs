@@ -1,4 +1,4 @@
-//! The node is back on the stock scheduler soon after the scheduler is told to go, or killed.
+//! The time from a signal that ends the scheduler's process to the stock scheduler.
 
 use super::{PLAIN, cgroups};
 use crate::cases::crowds::hogs;

@@ -1,4 +1,4 @@
-//! Real-time threads on every CPU: nothing of sched_ext's can run, and that is no fault of the scheduler's.
+//! Real-time threads on every CPU: no task of sched_ext can run, and the scheduler is not at fault.
 
 use super::crowds::hogs;
 use super::{PLAIN, attach, cgroups};
@@ -6,7 +6,7 @@ use crate::clock::{monotonic, sleep};
 use crate::{Context, Findings, Test};
 use anyhow::{Context as _, Result};
 use infera_policy::Tier;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// On kernels with a server for sched_ext the scheduler stays; on others the stock scheduler, which has one, takes over for as
@@ -23,8 +23,9 @@ const PRIORITY: &str = "10";
 /// How long real-time threads have every CPU.
 const CROWDED: Duration = Duration::from_secs(4);
 
-/// After this the node is on the stock scheduler where the kernel serves sched_ext nothing: a second, and its timer.
-const GONE: Duration = Duration::from_millis(1_500);
+/// After this the node is on the stock scheduler where the kernel has no server for sched_ext: half a second, a
+/// period of the overlay's timer, and the kernel's own steps.
+const GONE: Duration = Duration::from_millis(1_000);
 
 /// After the end of the crowd the scheduler is back: the guard's back-off, and attaching.
 const BACK: Duration = Duration::from_secs(15);
@@ -37,15 +38,13 @@ fn on_every_cpu(context: &Context, findings: &mut Findings) -> Result<()> {
     let load = hogs(&cgroups, Tier::Normal, 2).start()?;
     sleep(Duration::from_secs(1));
     let start = monotonic();
-    let mut command = Command::new("infera-load");
-    command.args(["--fifo", PRIORITY, "hogs", "--count"]);
-    command.arg(context.node.cpus()?.len().to_string());
-    command.arg("--duration-ms");
-    command.arg(CROWDED.as_millis().to_string());
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    let mut crowd = command.spawn().context("starting infera-load")?;
+    // One bound to each CPU: where two start on the same, the kernel may leave another CPU without any.
+    let mut crowd = Vec::new();
+    for cpu in context.node.cpus()? {
+        crowd.push(spin(cpu)?);
+    }
     let mut gone = None;
-    while crowd.try_wait()?.is_none() {
+    while running(&mut crowd)? {
         if gone.is_none() && context.node.is_disabled()? {
             gone = Some(monotonic() - start);
         }
@@ -77,4 +76,23 @@ fn on_every_cpu(context: &Context, findings: &mut Findings) -> Result<()> {
     }
     drop(load);
     scheduler.leave(&context.node, findings)
+}
+
+/// A real-time thread that keeps `cpu` for as long.
+fn spin(cpu: usize) -> Result<Child> {
+    let mut command = Command::new("taskset");
+    command.arg(format!("{:x}", 1_u64 << cpu));
+    command.args(["infera-load", "--fifo", PRIORITY, "hogs", "--count", "1"]);
+    command.arg("--duration-ms");
+    command.arg(CROWDED.as_millis().to_string());
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.spawn().context("starting infera-load")
+}
+
+fn running(crowd: &mut [Child]) -> Result<bool> {
+    let mut some = false;
+    for child in crowd {
+        some |= child.try_wait()?.is_none();
+    }
+    Ok(some)
 }

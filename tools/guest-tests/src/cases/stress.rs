@@ -13,7 +13,7 @@ use std::time::Duration;
 /// All of the class.
 pub const ROW: Row = Row {
     name: "stress_ng",
-    what: "stress-ng's scheduler class, one stressor after another",
+    what: "stress-ng's scheduler class but softlockup, one stressor after another",
     wait: WAIT,
     limit: Duration::from_secs(900),
     run: |context, findings| stress(context, findings, &ALL),
@@ -34,7 +34,7 @@ pub const SOME_STRESSORS: Test = Test {
     ..PLAIN
 };
 
-/// The stressors that keep real-time threads busy on every CPU are another row's.
+/// The class without `softlockup`, whose real-time threads have the highest priority, above this program's.
 const ALL: [&str; 44] = [
     "affinity",
     "clone",
