@@ -17,6 +17,6 @@ pub use assignment::{ASSIGNMENT_FILE, Assignment, AssignmentError, PodCgroup};
 pub use config::{Config, ConfigError, Fence};
 pub use plan::{CpuPlan, Plan, TierMask, bit};
 pub use priority::{PodPriority, PriorityMapping, QosClass};
-pub use rules::Rule;
+pub use rules::{Rule, cgroups_named};
 pub use sizing::{PodSize, Sizing, TierSize, whole_cores};
 pub use topology::{CpuSet, Topology, TopologyError, format_cpu_list, parse_cpu_list};

@@ -15,12 +15,8 @@ pub type Assignment = BTreeMap<u64, Tier>;
 /// takes the tier of the last; descendants inherit and need no entry.
 pub fn resolve(root: &Path, rules: &[Rule]) -> Assignment {
     let mut assignment = Assignment::new();
-    let base = glob::Pattern::escape(&root.to_string_lossy());
     for rule in rules {
-        let Ok(paths) = glob::glob(&format!("{base}{}", rule.pattern)) else {
-            continue; // checked when the rule was made
-        };
-        for path in paths.flatten() {
+        for path in rule.cgroups(root) {
             add(&mut assignment, root, &path, rule.tier);
         }
     }

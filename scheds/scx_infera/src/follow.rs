@@ -1,7 +1,7 @@
 //! Learns that cgroups came or went, without looking at the tree again and again.
 
 use crate::pods::Pods;
-use infera_plan::Rule;
+use infera_plan::{Rule, cgroups_named};
 use log::warn;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
@@ -96,11 +96,8 @@ impl Follower {
 
     /// Follows the directories that `pattern` names.
     fn add_pattern(&mut self, root: &Path, pattern: &Path) -> Result<(), Errno> {
-        let base = glob::Pattern::escape(&root.to_string_lossy());
-        let Ok(paths) = glob::glob(&format!("{base}{}", pattern.display())) else {
-            return Ok(()); // checked when the rule was made
-        };
-        paths.flatten().try_for_each(|path| self.add(path, true))
+        let paths = cgroups_named(root, &pattern.to_string_lossy());
+        paths.into_iter().try_for_each(|path| self.add(path, true))
     }
 
     fn add(&mut self, path: PathBuf, for_rules: bool) -> Result<(), Errno> {
