@@ -59,8 +59,5 @@ static bool prev_is_entitled(struct search *s, u32 tier)
 {
 	struct infera_task *t = s->t;
 
-	if (!t || !s->c || !is_behind(t, tier) || !has_credit(s->c, s->now))
-		return false;
-	t->flags |= TASK_CREDITED;
-	return true;
+	return t && s->c && is_behind(t, tier) && has_credit(s->c, s->now);
 }

@@ -44,7 +44,7 @@ static bool claim_from_peer(s32 cpu, u32 tier, const struct infera_task *t, u64 
 	if (__sync_val_compare_and_swap(&c->vt, theirs, vt) != theirs)
 		return false;
 	c->vt_at = now;
-	c->credit -= infera_wake_gran_ns[slot(tier)] / (t->flags & TASK_OFTEN ? 2 : 16);
+	c->credit -= infera_wake_gran_ns[slot(tier)] / 16;
 	c->claimed = tier + 1;
 	return true;
 }

@@ -36,7 +36,7 @@ static __always_inline bool queue_first(struct task_struct *p, struct infera_tas
 
 	if (!c || !by_vtime(tier) || peek_woken(cpu, &head, now) || !has_credit(c, now))
 		return false;
-	t->flags |= TASK_CREDITED | TASK_FIRST;
+	t->flags |= TASK_FIRST;
 	queue_pinned_at(p, cpu, slice, BEFORE_TURNS, enq_flags, now);
 	look_in(MIN_PATIENCE_NS, now);
 	return true;

@@ -50,8 +50,6 @@ static __always_inline void send_to(struct task_struct *p, struct infera_task *t
 	u64 slice = how == HOW_PEER ? infera_wake_slice_ns[slot(tier)] : slice_of(tier);
 	u32 path = how == HOW_IDLE ? PATH_IDLE : how == HOW_LOWER ? PATH_PREEMPT : PATH_PEER;
 
-	if (how == HOW_PEER)
-		t->flags |= TASK_CREDITED;
 	scx_bpf_dsq_insert(p, dsq, slice, enq_flags | (how == HOW_IDLE ? 0 : SCX_ENQ_PREEMPT));
 	count_path(bpf_get_smp_processor_id(), tier, path);
 }

@@ -123,7 +123,6 @@ void BPF_STRUCT_OPS(infera_stopping, struct task_struct *p, bool runnable)
 	/* A better scheduling class leaves p->scx.slice as it is; a preemption of ours ends it. */
 	t->rest = runnable && (c->claimed || c->cut || p->scx.slice) ? time_delta(t->until, now) : 0;
 	charge(p, t, c, cpu);
-	t->flags &= ~TASK_CREDITED;
 	if (runnable) {
 		/* A guaranteed turn that Critical interrupted is owed. */
 		if (c->in_turn && t->rest)

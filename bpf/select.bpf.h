@@ -17,15 +17,12 @@ static void wake(struct infera_task *t, u32 tier, u64 now)
 {
 	u64 before = t->last_woke;
 
-	t->flags = (t->flags | TASK_WOKEN) & ~(TASK_STORMY | TASK_OFTEN);
+	t->flags = (t->flags | TASK_WOKEN) & ~TASK_STORMY;
 	t->last_woke = now;
 	if (!by_vtime(tier))
 		return;
 	enter_order(t, tier);
-	if (time_delta(now, before) >= infera_wake_gran_ns[slot(tier)])
-		return;
-	t->flags |= TASK_OFTEN;
-	if (!is_stormy(now))
+	if (time_delta(now, before) >= infera_wake_gran_ns[slot(tier)] || !is_stormy(now))
 		return;
 	t->flags |= TASK_STORMY;
 	if (t->vtime < tier_clock[slot(tier)])

@@ -70,7 +70,6 @@ GLOBAL s32 serve_woken(s32 cpu, u32 tier, u64 now)
 		struct infera_task *t = lookup_task(p);
 
 		if (t && t->flags & TASK_WOKEN && bpf_cpumask_test_cpu(cpu, p->cpus_ptr) && !is_migration_disabled(p)) {
-			t->flags |= TASK_CREDITED;
 			served = scx_bpf_dsq_move(BPF_FOR_EACH_ITER, p, SCX_DSQ_LOCAL_ON | cpu, 0);
 			break;
 		}

@@ -44,7 +44,7 @@ struct cpu_ctx {
 	u64 vt;		/* virtual time of the running task at vt_at */
 	u64 vt_at;
 	u64 started;	/* the running task got this CPU */
-	s64 credit;	/* ns that credited wakeups may still run here, as of credit_at */
+	s64 credit;	/* ns that woken tasks may still run here ahead of others, as of credit_at */
 	u64 credit_at;
 	u64 since[TIER_SLOTS];	/* each tier last had a turn here, or had nothing waiting */
 	u64 pinned_at;		/* the same for the pinned queue */
@@ -84,11 +84,9 @@ enum task_flag {
 	TASK_WOKEN	= 1,	/* waits or runs since a wakeup, within its wake slice */
 	TASK_DECIDED	= 2,	/* counted in infera_run_depth */
 	TASK_PICKED	= 4,	/* the policy decided on it since it last had it */
-	TASK_CREDITED	= 8,	/* runs on a CPU that it took from a peer */
-	TASK_WAITING	= 16,	/* counted in woken_waiting[] of its tier */
-	TASK_STORMY	= 32,	/* of a storm of wakeups: it takes no peer's CPU */
-	TASK_OFTEN	= 64,	/* woken less than a granularity after the wakeup before */
-	TASK_FIRST	= 128,	/* woken, and first in a pinned queue */
+	TASK_WAITING	= 8,	/* counted in woken_waiting[] of its tier */
+	TASK_STORMY	= 16,	/* of a storm of wakeups: it takes no peer's CPU */
+	TASK_FIRST	= 32,	/* woken, and first in a pinned queue */
 };
 
 /* A task. Written by the callbacks for it, which the kernel does not run at the same time. */

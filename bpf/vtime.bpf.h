@@ -71,12 +71,11 @@ static void start_clock(struct task_struct *p, struct infera_task *t, struct cpu
 }
 
 /*
- * What wakeups may run on a CPU that they took from a peer is bounded: a CPU's credit grows by half
- * of the time that passes, up to CREDIT_MAX_NS, and shrinks by what credited tasks run and by a part of a
- * granularity for each preemption, for its two switches and cold caches: half of one where the thread wakes often
- * (TASK_OFTEN), else a sixteenth. So a storm of wakeups ends its own privilege: what does not sleep keeps half of the
- * time, and beside threads that wake often its CPU for a granularity on average. hackbench, where each message wakes
- * a thread, took 2.6 times EEVDF's time where preemptions cost no credit.
+ * What woken tasks may run on a CPU ahead of others is bounded: a CPU's credit grows by half of the time that passes, up
+ * to CREDIT_MAX_NS, and shrinks by what woken tasks run and by a sixteenth of a granularity for each CPU taken from a
+ * peer, for its two switches and cold caches. So a storm of wakeups ends its own privilege, and what does not sleep
+ * keeps half of the time. All that woken tasks run counts, and not what they run after a preemption alone: where a CPU
+ * runs little else, whom they would come before is other woken tasks, and a switch for each message is all that it brings.
  */
 #define CREDIT_MAX_NS	(10 * 1000000LL)
 
@@ -86,6 +85,8 @@ static bool has_credit(struct cpu_ctx *c, u64 now)
 	s64 credit = c->credit + (s64)(passed / 2);
 
 	c->credit_at = now;
+	if (credit < -CREDIT_MAX_NS)
+		credit = -CREDIT_MAX_NS;
 	c->credit = credit > CREDIT_MAX_NS ? CREDIT_MAX_NS : credit;
 	return c->credit > 0;
 }
@@ -104,7 +105,7 @@ static void charge(struct task_struct *p, struct infera_task *t, struct cpu_ctx 
 	/* 0 stays: it came from another tier a moment ago, and has no place in the order of this one. */
 	if (by_vtime(tier) && t->vtime)
 		t->vtime += scaled(used, p->scx.weight);
-	if (t->flags & TASK_CREDITED)
+	if (t->flags & TASK_WOKEN)
 		c->credit -= used;
 	infera_cpu_time[cpu & (MAX_CPUS - 1)][tier] += used;
 }
