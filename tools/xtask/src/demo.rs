@@ -20,7 +20,7 @@ const PHASES: [(&str, &str); 3] = [
 /// Sets up what is missing, runs the demo, prints the table.
 pub fn main() -> Result<()> {
     setup::main()?;
-    kernel_fetch::main(false)?;
+    kernel_fetch::main(false, kernel_fetch::UNSTABLE)?;
     build_guest_programs()?;
     eprintln!("==> booting a guest: 4 CPUs, memcached and a wake probe beside 16 batch threads");
     let options = VmOptions {

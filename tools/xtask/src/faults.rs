@@ -289,7 +289,7 @@ pub struct FaultArgs {
 pub fn main(args: &FaultArgs) -> Result<()> {
     setup::main()?;
     if args.kernel == kernel::NEWEST {
-        kernel_fetch::main(false)?;
+        kernel_fetch::main(false, kernel_fetch::UNSTABLE)?;
     }
     build_guest_programs()?;
     matrix(args)

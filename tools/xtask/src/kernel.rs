@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::{cache, hash};
+use crate::{cache, hash, kernel_fetch::UNSTABLE};
 
 /// Stands for the kernel fetched last: which version that is changes with Debian.
 pub const NEWEST: &str = "newest";
@@ -33,7 +33,7 @@ impl Kernel {
     /// Finds a kernel by path, by the beginning of a cached one's release, or the newest.
     pub fn find(wanted: &str) -> Result<Self> {
         if wanted == NEWEST {
-            return newest_fetched()?
+            return newest_fetched(UNSTABLE)?
                 .context("no kernel yet: run `cargo xtask kernel fetch` first");
         }
         if wanted.contains('/') || Path::new(wanted).is_file() {
@@ -113,11 +113,11 @@ pub fn fragments_id(lines: &[infera_kernel::Line]) -> String {
     hash::text(&infera_kernel::merged(lines))[..12].to_owned()
 }
 
-/// The kernel fetched last, if one is in the cache.
-pub fn newest_fetched() -> Result<Option<Kernel>> {
+/// The kernel fetched last from a suite of Debian, if one is in the cache.
+pub fn newest_fetched(suite: &str) -> Result<Option<Kernel>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(cache::dir("kernels")?)?.flatten() {
-        let fetched = |description: Value| description.get("fragments").is_none();
+        let fetched = |description: Value| suite_of(&description) == Some(suite);
         if describe(&entry.path()).is_some_and(fetched) {
             found.push((entry.metadata()?.modified()?, entry.path()));
         }
@@ -127,15 +127,32 @@ pub fn newest_fetched() -> Result<Option<Kernel>> {
     newest.transpose()
 }
 
+/// Where a kernel comes from.
+pub enum Source<'a> {
+    /// Built from these fragments of kernel-configs/, by their short name.
+    Fragments(&'a str),
+    /// Fetched from this suite of Debian.
+    Suite(&'a str),
+}
+
+/// The suite that a kernel was fetched from. Descriptions written before there was a choice do not name it.
+fn suite_of(description: &Value) -> Option<&str> {
+    match description.get("fragments") {
+        Some(_) => None,
+        None => Some(description["suite"].as_str().unwrap_or(UNSTABLE)),
+    }
+}
+
 /// Completes a kernel's directory, and puts it in its place in the cache.
-pub fn store(directory: &Path, name: &str, fragments: Option<&str>) -> Result<PathBuf> {
+pub fn store(directory: &Path, name: &str, source: &Source<'_>) -> Result<PathBuf> {
     let image = directory.join("vmlinuz");
     let mut description = json!({
         "release": release_of(&image)?,
         "sha256": hash::file(&image)?,
     });
-    if let Some(id) = fragments {
-        description["fragments"] = id.into();
+    match source {
+        Source::Fragments(id) => description["fragments"] = (*id).into(),
+        Source::Suite(suite) => description["suite"] = (*suite).into(),
     }
     fs::write(
         directory.join("kernel.json"),
@@ -186,7 +203,8 @@ fn parse_release(data: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{parse_release, release_matches};
+    use super::{parse_release, release_matches, suite_of};
+    use serde_json::json;
 
     #[test]
     fn a_release_is_found_by_its_beginning() {
@@ -194,6 +212,14 @@ mod tests {
         assert!(release_matches("6.12.117", "6.12.117"));
         assert!(!release_matches("6.12.117", "6.1"));
         assert!(!release_matches("6.12.117", "7.2"));
+    }
+
+    #[test]
+    fn a_release_candidate_is_not_the_newest_of_another_suite() {
+        assert_eq!(suite_of(&json!({ "release": "7.2" })), Some("sid"));
+        let candidate = json!({ "release": "7.3", "suite": "experimental" });
+        assert_eq!(suite_of(&candidate), Some("experimental"));
+        assert_eq!(suite_of(&json!({ "fragments": "1234" })), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use infera_kernel::{Line, Options};
 
 use crate::{
     apt, cache, command,
-    kernel::{self, Kernel},
+    kernel::{self, Kernel, Source},
 };
 
 /// Builds a version's kernel into the cache, unless it is there.
@@ -45,7 +45,7 @@ pub fn main(version: &str) -> Result<()> {
     fs::create_dir(&stored)?;
     fs::rename(source.join("arch/x86/boot/bzImage"), stored.join("vmlinuz"))?;
     fs::rename(source.join(".config"), stored.join("config"))?;
-    let place = kernel::store(&stored, &name, Some(&id))?;
+    let place = kernel::store(&stored, &name, &Source::Fragments(&id))?;
     println!("{name} is in {}", place.display());
     Ok(())
 }

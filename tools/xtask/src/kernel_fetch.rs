@@ -1,4 +1,4 @@
-//! Debian's newest kernel with `sched_ext`, from its unstable suite.
+//! Debian's newest kernel with `sched_ext`, from its unstable suite, or its newest release candidate, from experimental.
 
 use std::{fs, path::Path, process::Command};
 
@@ -7,19 +7,22 @@ use anyhow::{Context, Result};
 use crate::{
     apt::{self, PrivateRoot},
     cache, command,
-    kernel::{self, Kernel},
+    kernel::{self, Kernel, Source},
 };
 
 /// The package that depends on the newest small kernel.
 const NEWEST: &str = "linux-image-cloud-amd64";
 
-/// Puts it into the cache. Asks the network only if none is there, or on `refresh`.
-pub fn main(refresh: bool) -> Result<()> {
-    if !refresh && let Some(cached) = kernel::newest_fetched()? {
+/// The suite of the kernel that `--kernel newest` stands for.
+pub const UNSTABLE: &str = "sid";
+
+/// Puts the newest kernel of the suite into the cache. Asks the network only if none is there, or on `refresh`.
+pub fn main(refresh: bool, suite: &str) -> Result<()> {
+    if !refresh && let Some(cached) = kernel::newest_fetched(suite)? {
         println!("{} is in {}", cached.release, cached.image.display());
         return Ok(());
     }
-    let options = PrivateRoot::new("sid", &["sid"])?.apart();
+    let options = PrivateRoot::new(suite, &[suite])?.apart();
     command::run(
         Command::new("apt-get")
             .args(&options)
@@ -51,7 +54,7 @@ pub fn main(refresh: bool) -> Result<()> {
         take(&modules.join(part), &stored.join(part))?;
     }
     take(&modules, &stored.join("modules"))?;
-    let place = kernel::store(&stored, &release, None)?;
+    let place = kernel::store(&stored, &release, &Source::Suite(suite))?;
     println!("{release} is in {}", place.display());
     Ok(())
 }

@@ -115,6 +115,9 @@ enum KernelTask {
         /// Look for a newer one than the cache has.
         #[arg(long)]
         refresh: bool,
+        /// The suite: `experimental` has release candidates.
+        #[arg(long, default_value = kernel_fetch::UNSTABLE, value_parser = [kernel_fetch::UNSTABLE, "experimental"])]
+        suite: String,
     },
     /// Build the test kernel with the options of kernel-configs/.
     Build {
@@ -215,7 +218,9 @@ fn run(task: Task) -> Result<ExitCode> {
             let program = deny::install()?;
             println!("cargo-deny is {}", program.display());
         }
-        Task::Kernel(KernelTask::Fetch { refresh }) => kernel_fetch::main(refresh)?,
+        Task::Kernel(KernelTask::Fetch { refresh, suite }) => {
+            kernel_fetch::main(refresh, &suite)?;
+        }
         Task::Kernel(KernelTask::Build { version }) => kernel_build::main(&version)?,
         Task::Kernel(KernelTask::Check { config }) => {
             if !kernel_check::main(&config)? {

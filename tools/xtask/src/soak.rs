@@ -57,7 +57,7 @@ pub fn main(args: &SoakArgs) -> Result<()> {
         return Ok(());
     }
     if args.kernel == kernel::NEWEST {
-        kernel_fetch::main(false)?;
+        kernel_fetch::main(false, kernel_fetch::UNSTABLE)?;
     }
     build_guest_programs()?;
     for seed in args.seed..args.seed + args.seeds {

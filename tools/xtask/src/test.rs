@@ -90,7 +90,7 @@ pub fn build_guest_programs() -> Result<()> {
 pub fn main(args: &TestArgs) -> Result<()> {
     setup::main()?;
     if args.kernel == kernel::NEWEST {
-        kernel_fetch::main(false)?;
+        kernel_fetch::main(false, kernel_fetch::UNSTABLE)?;
     }
     // Before the builds: whoever names a kernel that is not there hears it at once.
     let release = Kernel::find(&args.kernel)?.release;

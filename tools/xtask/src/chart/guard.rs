@@ -40,6 +40,7 @@ impl Guard {
             generation: 0,
             policy_deposed: false,
             ejects: 0,
+            eject_kinds: BTreeMap::new(),
             history: Vec::new(),
         }));
         let stop = Arc::new(AtomicBool::new(false));
