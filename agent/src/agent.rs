@@ -9,9 +9,9 @@ use crate::lint::{self, Judge, Snapshot, Verdict};
 use crate::own;
 use crate::publish::{self, Annotations, Notice};
 use crate::tree::Kubepods;
-use crate::verdict::{Readiness, eject_kind, safe_mode_text};
+use crate::verdict::{Readiness, safe_mode_text};
 use futures::{FutureExt, Stream, StreamExt};
-use infera_control::{Request, Status};
+use infera_control::{EjectKind, Request, Status};
 use infera_node::{Busiest, Sampler, Stats, StatsClient, Thread, Tiers, cpu_some_us};
 use infera_plan::{Assignment, Config, Plan, Topology};
 use infera_pods::{Keys, PodFacts};
@@ -155,7 +155,7 @@ pub struct Agent {
     condition: Writing,
     notices: VecDeque<Notice>,
     telling: Writing,
-    ejects: Option<u64>,
+    ejects: BTreeMap<EjectKind, u64>,
     plan: Option<Plan>,
     beside: Beside,
     // Set when pods are to be read again: what they map to has changed.
@@ -207,7 +207,7 @@ impl Agent {
             condition: Writing::default(),
             notices: VecDeque::new(),
             telling: Writing::default(),
-            ejects: None,
+            ejects: BTreeMap::new(),
             plan: None,
             beside: Beside::default(),
             reread: false,
@@ -499,12 +499,13 @@ impl Agent {
         if let Some(status) = &self.status {
             metrics.safe_mode(status.safe_mode.keys());
             metrics.generation(status.generation);
-            let before = self.ejects.replace(status.ejects).unwrap_or(0);
-            let last = status.history.iter().rev().find(|event| {
-                event.what.contains("taking it off") || event.what.contains("next attempt")
-            });
-            let what = last.map_or("", |event| event.what.as_str());
-            metrics.ejects(eject_kind(what), status.ejects.saturating_sub(before));
+            for (kind, count) in &status.eject_kinds {
+                let before = self.ejects.insert(*kind, *count).unwrap_or(0);
+                metrics.ejects(*kind, count.saturating_sub(before));
+            }
+            // A guard that was started anew counts from none.
+            self.ejects
+                .retain(|kind, _| status.eject_kinds.contains_key(kind));
         }
         if readiness != self.readiness {
             info!("{}", readiness.text);

@@ -1,8 +1,9 @@
 //! The guard: started by the agent, asked over its socket.
 
-use infera_control::{ClientError, Request, SAFE_MODE_FILE, Status};
+use infera_control::{ClientError, ExitStatus, Request, SAFE_MODE_FILE, Status};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus as ProcessExit;
 use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep_until};
@@ -84,6 +85,36 @@ pub struct Supervisor {
     started: Instant,
     /// What the last one ended with.
     pub refusal: Option<String>,
+    /// The last one ended because the node is not as the scheduler needs it.
+    refused: bool,
+    /// Where the node's files are.
+    root: PathBuf,
+}
+
+/// The first obstacle of the list that the scheduler goes by, too: `scx_infera --check`.
+fn obstacle(root: &Path) -> Option<String> {
+    let is_root = rustix::process::geteuid().is_root();
+    let mut checks = infera_kernel::check(root, is_root).into_iter();
+    let obstacle = checks.find_map(|check| check.outcome.err())?;
+    Some(obstacle.sentence().to_owned())
+}
+
+/// Whether that list says why.
+fn is_refused_by_node(status: ExitStatus) -> bool {
+    matches!(
+        status,
+        ExitStatus::NotRoot | ExitStatus::Kernel | ExitStatus::Busy
+    )
+}
+
+fn sentence(status: Option<ExitStatus>) -> Option<&'static str> {
+    Some(match status? {
+        ExitStatus::Done => "the guard ended",
+        ExitStatus::Config => "the scheduler refused its configuration",
+        ExitStatus::SafeMode => "stopped in safe mode",
+        ExitStatus::NotStarted => "the scheduler's program cannot be started",
+        _ => return None,
+    })
 }
 
 const BACK_OFF: Duration = Duration::from_secs(1);
@@ -112,6 +143,8 @@ impl Supervisor {
             back_off: BACK_OFF,
             started: Instant::now(),
             refusal: None,
+            refused: false,
+            root: "/".into(),
         }
     }
 
@@ -119,7 +152,10 @@ impl Supervisor {
     pub async fn step(&mut self) {
         let Some(child) = &mut self.child else {
             sleep_until(self.next).await;
-            self.start();
+            match self.still_refused() {
+                Some(sentence) => self.wait_on(sentence),
+                None => self.start(),
+            }
             return;
         };
         let ended = child.wait().await;
@@ -129,20 +165,29 @@ impl Supervisor {
         }
         self.next = Instant::now() + self.back_off;
         self.back_off = (2 * self.back_off).min(BACK_OFF_MAX);
-        let sentence = match ended {
-            Ok(status) => match status.code() {
-                Some(0) => "the guard ended".to_owned(),
-                Some(3) => "the scheduler refused its configuration".into(),
-                Some(4) => "the scheduler may not: it needs root's capabilities".into(),
-                Some(5) => "this kernel cannot run the scheduler: see infera doctor".into(),
-                Some(6) => "another sched_ext scheduler is attached".into(),
-                Some(10) => "stopped in safe mode".into(),
-                Some(127) => "the scheduler's program cannot be started".into(),
-                _ => format!("the guard ended ({status})"),
-            },
-            Err(error) => format!("the guard cannot be waited for: {error}"),
+        let status = ended.as_ref().ok().and_then(ProcessExit::code);
+        let status = status.and_then(ExitStatus::from_code);
+        self.refused = status.is_some_and(is_refused_by_node);
+        let sentence = match (ended, status) {
+            (Ok(_), Some(status)) if self.refused => obstacle(&self.root)
+                .unwrap_or_else(|| format!("the scheduler refused to start ({status:?})")),
+            (Ok(ended), status) => {
+                sentence(status).map_or_else(|| format!("the guard ended ({ended})"), str::to_owned)
+            }
+            (Err(error), _) => format!("the guard cannot be waited for: {error}"),
         };
         tracing::warn!("{sentence}: next attempt in {} s", self.back_off.as_secs());
+        self.refusal = Some(sentence);
+    }
+
+    /// What still is in the way of a scheduler that the node refused. While it is, no process is started.
+    fn still_refused(&self) -> Option<String> {
+        self.refused.then(|| obstacle(&self.root)).flatten()
+    }
+
+    fn wait_on(&mut self, sentence: String) {
+        self.next = Instant::now() + self.back_off;
+        self.back_off = (2 * self.back_off).min(BACK_OFF_MAX);
         self.refusal = Some(sentence);
     }
 
@@ -174,5 +219,63 @@ impl Supervisor {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
         let _ = tokio::time::timeout(Duration::from_secs(5), child.wait()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// A guard that counts its starts and ends with `status`.
+    fn supervisor(dir: &Path, status: i32) -> Supervisor {
+        let guard = dir.join("guard");
+        let script = format!(
+            "#!/bin/sh\necho x >>{}/starts\nexit {status}\n",
+            dir.display()
+        );
+        fs::write(&guard, script).unwrap();
+        fs::set_permissions(&guard, fs::Permissions::from_mode(0o755)).unwrap();
+        let config = dir.join("none.toml");
+        let mut supervisor = Supervisor::new(&guard, Path::new("scx"), &config, &Paths::new(dir));
+        supervisor.root = dir.join("root");
+        supervisor
+    }
+
+    fn starts(dir: &Path) -> usize {
+        fs::read_to_string(dir.join("starts")).map_or(0, |text| text.lines().count())
+    }
+
+    async fn step_at_once(supervisor: &mut Supervisor) {
+        supervisor.next = Instant::now();
+        supervisor.step().await;
+    }
+
+    #[tokio::test]
+    async fn a_node_that_refuses_the_scheduler_is_asked_and_no_process_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut supervisor = supervisor(dir.path(), ExitStatus::Kernel.code());
+        // Started, and waited for.
+        for _ in 0..2 {
+            step_at_once(&mut supervisor).await;
+        }
+        for _ in 0..5 {
+            step_at_once(&mut supervisor).await;
+        }
+        assert_eq!(starts(dir.path()), 1);
+        let refusal = supervisor.refusal.clone().unwrap();
+        assert!(refusal.contains("CONFIG_SCHED_CLASS_EXT=y"), "{refusal}");
+    }
+
+    #[tokio::test]
+    async fn a_guard_that_crashes_is_started_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut supervisor = supervisor(dir.path(), 1);
+        for _ in 0..4 {
+            step_at_once(&mut supervisor).await;
+        }
+        assert_eq!(starts(dir.path()), 2);
+        assert!(supervisor.refusal.unwrap().contains("the guard ended"));
     }
 }

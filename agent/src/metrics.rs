@@ -1,6 +1,7 @@
 //! Everything under /metrics, each figure set in one place.
 
 use crate::book::TierSum;
+use infera_control::EjectKind;
 use infera_node::{Stats, TierStats};
 use infera_policy::Tier;
 use prometheus_client::collector::Collector;
@@ -225,8 +226,8 @@ impl Metrics {
     }
 
     /// Ejects of a kind since the last time.
-    pub fn ejects(&self, kind: &str, count: u64) {
-        let kind = kind.to_owned();
+    pub fn ejects(&self, kind: EjectKind, count: u64) {
+        let kind = kind.name().to_owned();
         self.ejects.get_or_create(&KindLabel { kind }).inc_by(count);
     }
 
@@ -351,7 +352,7 @@ mod tests {
         metrics.attached(false, "safe-mode", 1.5);
         metrics.generation(3);
         metrics.pods(&crate::book::sums(&[]));
-        metrics.ejects("stall", 1);
+        metrics.ejects(EjectKind::Starved, 1);
         metrics.psi(Tier::High, 0.5);
         let row = TierStats {
             cpus: 2.0,

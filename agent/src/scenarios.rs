@@ -251,6 +251,7 @@ fn guard(dir: &Path, world: Shared) {
                 generation: world.generation,
                 policy_deposed: false,
                 ejects: 0,
+                eject_kinds: BTreeMap::new(),
                 history: Vec::new(),
             };
             let reply = serde_json::to_string(&Reply::Done(Box::new(status))).unwrap();

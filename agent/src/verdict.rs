@@ -70,20 +70,6 @@ pub fn safe_mode_text(status: Option<&Status>) -> Option<String> {
     Some(format!("active: {}", reasons.join("; ")))
 }
 
-/// The kind of an eject, by what the guard says of it.
-#[must_use]
-pub fn eject_kind(what: &str) -> &'static str {
-    let says = |words: &[&str]| words.iter().any(|word| what.contains(word));
-    match () {
-        () if says(&["got no CPU", "did not look", "no sign of life"]) => "stall",
-        () if says(&["page fault"]) => "page-fault",
-        () if says(&["signal", "panicked", "ended"]) => "crash",
-        () if says(&["kernel detached"]) => "kernel",
-        () if says(&["attach"]) => "attach",
-        () => "other",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +85,7 @@ mod tests {
             generation: 1,
             policy_deposed: false,
             ejects: 1,
+            eject_kinds: std::collections::BTreeMap::new(),
             history: vec![Event {
                 at: 0,
                 what: "a task got no CPU for 3087 ms".into(),
@@ -138,15 +125,5 @@ mod tests {
         assert_eq!(safe_mode_text(Some(&status)).unwrap(), "active: p99 is bad");
         status.safe_mode.clear();
         assert_eq!(safe_mode_text(Some(&status)), None);
-    }
-
-    #[test]
-    fn ejects_have_kinds() {
-        assert_eq!(
-            eject_kind("a runnable task of tier 1 got no CPU for 3087 ms"),
-            "stall"
-        );
-        assert_eq!(eject_kind("the scheduler ended by signal 9"), "crash");
-        assert_eq!(eject_kind("x"), "other");
     }
 }

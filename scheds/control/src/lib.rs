@@ -4,9 +4,11 @@
 //! and the guard hangs up on whoever takes longer than [`PATIENCE`].
 
 mod client;
+mod exit;
 mod server;
 
 pub use client::{ClientError, ask};
+pub use exit::{EjectKind, ExitStatus};
 use serde::{Deserialize, Serialize};
 pub use server::serve;
 use std::collections::BTreeMap;
@@ -168,6 +170,9 @@ pub struct Status {
     pub policy_deposed: bool,
     /// Ejects since the guard started.
     pub ejects: u64,
+    /// The same by kind.
+    #[serde(default)]
+    pub eject_kinds: BTreeMap<EjectKind, u64>,
     /// The last ones and other events, oldest first.
     pub history: Vec<Event>,
 }

@@ -2,6 +2,7 @@
 //! pipes back up; the guard's main loop only ever hands over, and what finds the queue full
 //! is lost to the log, never to the node.
 
+use crate::memory::{self, Memory};
 use crate::report::{self, Tail};
 use infera_control::{Event, STATE_DIR, STATUS_FILE, State, Status};
 use infera_heartbeat::Vitals;
@@ -25,7 +26,7 @@ const AWAY: Duration = Duration::from_secs(2);
 enum Note {
     Say(String),
     Status,
-    SafeMode(BTreeMap<String, String>),
+    SafeMode(Memory),
     Report(String, Option<Vitals>),
     Compaction(String),
     End(SyncSender<()>),
@@ -66,6 +67,7 @@ impl Clerk {
             generation: 0,
             policy_deposed: false,
             ejects: 0,
+            eject_kinds: BTreeMap::new(),
             history: Vec::new(),
         };
         let shared = Arc::new(Shared {
@@ -141,8 +143,8 @@ impl Clerk {
     }
 
     /// Keeps the safe modes for the next guard.
-    pub fn remember(&self, safe_mode: BTreeMap<String, String>) {
-        let _ = self.notes.try_send(Note::SafeMode(safe_mode));
+    pub fn remember(&self, memory: Memory) {
+        let _ = self.notes.try_send(Note::SafeMode(memory));
     }
 
     /// Writes a report about an eject.
@@ -183,7 +185,7 @@ fn work(queue: &Receiver<Note>, shared: &Shared) {
                     &serde_json::to_vec(&status).unwrap_or_default(),
                 ));
             }
-            Ok(Note::SafeMode(safe_mode)) => complain(remember(&safe_mode)),
+            Ok(Note::SafeMode(memory)) => complain(memory::remember(memory)),
             Ok(Note::Report(why, vitals)) => {
                 match report::write(Path::new(STATE_DIR), now(), &why, vitals, &shared.tail) {
                     Ok(path) => log(&format!("a report is in {}", path.display())),
@@ -254,60 +256,10 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .map_err(told)
 }
 
-fn remembered() -> std::path::PathBuf {
-    Path::new(STATE_DIR).join("safe-mode.json")
-}
-
-fn remember(safe_mode: &BTreeMap<String, String>) -> io::Result<()> {
-    // The file in /run speaks for itself.
-    let kept: BTreeMap<_, _> = safe_mode
-        .iter()
-        .filter(|(source, _)| *source != crate::control::FILE)
-        .collect();
-    if kept.is_empty() {
-        return match fs::remove_file(remembered()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        };
-    }
-    write_whole(&remembered(), &serde_json::to_vec(&kept)?)
-}
-
-/// The safe modes of the guard before. A file that cannot be read is a reason of its own:
-/// somebody wanted the stock scheduler.
-pub fn recall() -> BTreeMap<String, String> {
-    parse_recalled(fs::read(remembered()))
-}
-
-fn parse_recalled(file: io::Result<Vec<u8>>) -> BTreeMap<String, String> {
-    let damaged = |error: String| {
-        let reason = format!("the remembered safe mode cannot be read: {error}");
-        BTreeMap::from([(crate::machine::GUARD.to_owned(), reason)])
-    };
-    match file {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-        Err(error) => damaged(error.to_string()),
-        Ok(bytes) => {
-            serde_json::from_slice(&bytes).unwrap_or_else(|error| damaged(error.to_string()))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use infera_control::{MAX_REASON, MAX_REPLY, MAX_SOURCE, MAX_SOURCES, Reply};
-
-    #[test]
-    fn a_damaged_memory_means_safe_mode() {
-        let missing = Err(io::ErrorKind::NotFound.into());
-        assert!(parse_recalled(missing).is_empty());
-        let kept = parse_recalled(Ok(br#"{"operator":"p99"}"#.to_vec()));
-        assert_eq!(kept["operator"], "p99");
-        for damaged in ["", "{", "[]", "\u{0}"] {
-            assert_eq!(parse_recalled(Ok(damaged.into())).len(), 1, "{damaged}");
-        }
-    }
+    use infera_control::{EjectKind, MAX_REASON, MAX_REPLY, MAX_SOURCE, MAX_SOURCES, Reply};
 
     #[test]
     fn the_longest_status_fits_an_answer() {
@@ -332,6 +284,7 @@ mod tests {
             generation: u64::MAX,
             policy_deposed: false,
             ejects: u64::MAX,
+            eject_kinds: EjectKind::ALL.map(|kind| (kind, u64::MAX)).into(),
             history: vec![event; HISTORY],
         }));
         assert!(serde_json::to_vec(&reply).unwrap().len() < MAX_REPLY);

@@ -1,5 +1,6 @@
 //! Whether the scheduler does its work: a pure function of what it tells.
 
+use infera_control::EjectKind;
 use infera_heartbeat::{Phase, Vitals};
 use std::fmt;
 use std::time::Duration;
@@ -35,10 +36,15 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// Whether that is the scheduler's own fault, and counts towards safe mode. A task may starve because a real-time task has its
-    /// CPU, which no scheduler can change: the node gets the stock scheduler, and the guard tries again after a longer back-off.
-    pub fn is_ours(&self) -> bool {
-        !matches!(self, Trouble::Starved(..))
+    /// What the eject is called that it leads to.
+    pub fn kind(&self) -> EjectKind {
+        match self {
+            Trouble::Attach => EjectKind::Attach,
+            Trouble::Silent(_) => EjectKind::Silent,
+            Trouble::Stuck(_) => EjectKind::Stuck,
+            Trouble::Starved(..) => EjectKind::Starved,
+            Trouble::Nonsense => EjectKind::Nonsense,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod control;
 mod hand;
 mod judge;
 mod machine;
+mod memory;
 mod realtime;
 mod report;
 
@@ -19,11 +20,12 @@ use clap::Parser;
 use clerk::Clerk;
 use control::{Order, Orders};
 use hand::Hand;
-use infera_control::{PID_FILE, State};
+use infera_control::{ExitStatus, PID_FILE, State};
 use infera_heartbeat::Page;
 use infera_link::GraceThread;
 use judge::Limits;
 use machine::{Action, End, Machine, Seen, Settings};
+use memory::Memory;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
@@ -141,6 +143,8 @@ fn now() -> u64 {
 
 struct Guard {
     command: Vec<OsString>,
+    /// A name for the programs that run: see memory.rs.
+    build: String,
     page: Page,
     machine: Machine,
     child: Option<Child>,
@@ -178,8 +182,14 @@ impl Guard {
         {
             clerk.say(error.to_string());
         }
+        let build = memory::build(&args.command[0]);
+        let (Memory { safe_mode, ejected }, outdated) = memory::recall(&build);
+        if outdated {
+            clerk.say("another build than the one that was ejected: its safe mode does not hold");
+        }
         Ok(Guard {
-            machine: Machine::new(args.settings(), clerk::recall()),
+            machine: Machine::new(args.settings(), safe_mode, ejected.is_some()),
+            build,
             command: args.command,
             page: Page::create()?,
             child: None,
@@ -300,7 +310,7 @@ impl Guard {
             Err(error) => {
                 let program = self.command[0].to_string_lossy();
                 self.clerk.say(format!("cannot start {program}: {error}"));
-                self.not_started = Some(End::Status(machine::NOT_STARTED));
+                self.not_started = Some(End::Status(ExitStatus::NotStarted.code()));
             }
         }
     }
@@ -325,7 +335,10 @@ impl Guard {
                 }
                 self.clerk.report(why, seen.vitals);
             }
-            Action::Remember => self.clerk.remember(self.machine.safe_mode().clone()),
+            Action::Remember => self.clerk.remember(Memory {
+                safe_mode: self.machine.safe_mode().clone(),
+                ejected: self.machine.latched().then(|| self.build.clone()),
+            }),
             Action::Finish(status) => return Some(status),
         }
         None
@@ -365,6 +378,7 @@ impl Guard {
                     status.policy_deposed = deposed;
                     status.safe_mode = self.machine.safe_mode().clone();
                     status.ejects = self.machine.ejects();
+                    status.eject_kinds = self.machine.eject_kinds().clone();
                 });
             }
         }

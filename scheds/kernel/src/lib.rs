@@ -2,6 +2,7 @@
 //! reason, and what a running kernel shows of itself.
 #![forbid(unsafe_code)]
 
+mod cookies;
 mod options;
 mod signs;
 

@@ -1,6 +1,7 @@
 //! Whether this kernel, as it runs now, can take the scheduler: `--check`, and the refusals
 //! before attaching.
 
+use crate::cookies::{core_scheduling, of_thread};
 use std::fs;
 use std::path::Path;
 
@@ -225,6 +226,10 @@ pub fn check(root: &Path, is_root: bool) -> Vec<Check> {
         Check {
             name: "PID namespace",
             outcome: pid_namespace(root),
+        },
+        Check {
+            name: "core scheduling",
+            outcome: core_scheduling(root, of_thread),
         },
         Check {
             name: "lockdown",

@@ -1,37 +1,9 @@
 //! Why the process ended: one number a reason, documented in the README.
 
 use infera_bpf::EXIT_REALTIME;
+pub use infera_control::ExitStatus as Status;
 use infera_kernel::Obstacle;
-use std::process::ExitCode;
 use std::time::Duration;
-
-/// The exit status of `scx_infera`. (2 is clap's: the command line is wrong.)
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Status {
-    /// Asked to stop, and stopped; or the question was answered.
-    Done = 0,
-    /// Something of ours failed.
-    Internal = 1,
-    /// The configuration or a `--tier` rule is wrong.
-    Config = 3,
-    /// Not root.
-    NotRoot = 4,
-    /// This kernel cannot run it.
-    Kernel = 5,
-    /// Another sched_ext scheduler is attached.
-    Busy = 6,
-    /// The kernel detached it because of something it did.
-    Ejected = 7,
-    /// CPUs came or went: to be started again.
-    Again = 8,
-    /// Somebody detached it on purpose: sysrq-S, or its BPF link.
-    Dismissed = 9,
-    /// The guard stopped watching, so it left by itself.
-    Unwatched = 11,
-    /// Real-time threads kept a CPU, or all of them, from every other task.
-    Crowded = 12,
-}
 
 /// `enum scx_exit_kind`, as far as we tell kinds apart.
 const UNREG: i32 = 64;
@@ -93,12 +65,6 @@ impl Refusal {
             status,
             sentence: sentence.into(),
         }
-    }
-}
-
-impl From<Status> for ExitCode {
-    fn from(status: Status) -> ExitCode {
-        ExitCode::from(status as u8)
     }
 }
 

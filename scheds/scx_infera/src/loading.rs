@@ -64,7 +64,7 @@ pub fn refused(error: &anyhow::Error) -> Refusal {
         .filter_map(|cause| cause.downcast_ref::<libbpf_rs::Error>());
     let passing = kinds.map(libbpf_rs::Error::kind).any(may_pass);
     let (status, advice) = match passing {
-        true => (Status::Internal, "this may pass: start it again"),
+        true => (Status::Later, "this may pass: start it again"),
         false => (
             Status::Kernel,
             "run `scx_infera --check`; if that finds nothing, please report these lines",
@@ -111,6 +111,6 @@ mod tests {
     fn a_lack_of_memory_passes() {
         let error = Err::<(), _>(libbpf_rs::Error::from_raw_os_error(libc::ENOMEM));
         let refusal = refused(&error.context("loading").unwrap_err());
-        assert_eq!(refusal.status, Status::Internal);
+        assert_eq!(refusal.status, Status::Later);
     }
 }

@@ -331,7 +331,10 @@ fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Refusal>
         .stack_size(HELPER_STACK)
         .spawn(run)
         .map(drop)
-        .map_err(|error| Refusal::new(Status::Internal, format!("cannot start {name}: {error}")))
+        .map_err(|error| {
+            // EAGAIN or ENOMEM: a limit on threads or memory that others have used up.
+            Refusal::new(Status::Later, format!("cannot start {name}: {error}"))
+        })
 }
 
 fn main() -> ExitCode {

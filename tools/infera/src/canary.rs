@@ -343,7 +343,7 @@ mod tests {
     fn page(ejects: u32, lint: u32, away: f64, wakeups: u32, most: f64) -> Figures {
         parse(&format!(
             "# TYPE infera_scheduler_ejects_total counter\n\
-             infera_scheduler_ejects_total{{kind=\"stall\"}} {ejects}\n\
+             infera_scheduler_ejects_total{{kind=\"starved\"}} {ejects}\n\
              infera_lint_violation{{invariant=\"smt_collision\"}} {lint}\n\
              infera_stock_scheduler_seconds_total{{reason=\"ejected\"}} {away}\n\
              infera_tier_wakeup_latency_seconds_bucket{{tier=\"critical\",le=\"{most}\"}} {wakeups}\n\

@@ -304,6 +304,7 @@ mod tests {
             generation: 0,
             policy_deposed: false,
             ejects: 0,
+            eject_kinds: std::collections::BTreeMap::new(),
             history: Vec::new(),
         })
     }

@@ -138,6 +138,7 @@ mod tests {
             generation: 7,
             policy_deposed: true,
             ejects: 2,
+            eject_kinds: BTreeMap::new(),
             history: vec![Event {
                 at: 900,
                 what: "attached".into(),

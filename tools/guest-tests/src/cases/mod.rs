@@ -9,6 +9,7 @@ mod late;
 mod leaving;
 mod offline;
 mod realtime_crowd;
+mod refused;
 mod sleepers;
 mod stress;
 mod turns;
@@ -37,6 +38,7 @@ pub const TESTS: &[Test] = &[
     late::A_LOOPING_POLICY,
     late::ALL_STOPPED,
     capabilities::NAMED,
+    refused::COOKIES,
     leaving::A_SIGNAL,
     stress::SOME_STRESSORS,
     realtime_crowd::ON_EVERY_CPU,

@@ -279,6 +279,7 @@ mod tests {
                 generation: 4,
                 policy_deposed: false,
                 ejects: 1,
+                eject_kinds: std::collections::BTreeMap::new(),
                 history: Vec::new(),
             }),
             stats: Some(Stats {
