@@ -36,8 +36,6 @@ struct rq___served {
 	struct sched_dl_entity ext_server;
 } __attribute__((preserve_access_index));
 
-#define MAX_RT_PRIO	100
-
 /*
  * Real-time threads run on every CPU, so no task of sched_ext can. Also measures infera_realtime_held, because a stall that the
  * kernel finds is the scheduler's fault unless a real-time thread has kept a CPU.
@@ -93,6 +91,7 @@ static int check_alive(void *map, int *key, struct bpf_timer *timer)
 	if (checked_at && time_delta(now, checked_at) > 2 * period)
 		excuse(now);
 	checked_at = now;
+	expect_rest(now);
 	if (!all_realtime(now)) {
 		realtime_since = 0;
 	} else {
@@ -199,6 +198,7 @@ int infera_measure(void *ctx)
 
 	bpf_for(i, 0, TIER_SLOTS)
 		infera_waited[i] = 0;
+	expect_rest(now);
 	infera_unseen = policy_unseen(now);
 	/* On an idle node the main thread waits in a queue, and would not see a signal that asks it to stop. */
 	set_usersched_needed();

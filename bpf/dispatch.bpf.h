@@ -22,6 +22,26 @@ static bool serve_by_rank(struct search *s)
 	return serve_user(s);
 }
 
+/*
+ * @s->cpu has found nothing, and its idle bit is set in a moment. What is queued from now on has it look again: fetch_cpu().
+ * What was queued a moment ago may take effect, or have come, after this CPU looked: then it looks once more by itself.
+ */
+static void go_idle(struct search *s)
+{
+	struct cpu_ctx *c = s->c;
+
+	went_idle_at = s->now;
+	went_idle = s->cpu;
+	full_barrier();
+	if (!c->looked_again && (time_delta(clock_ns(), last_filled) < IDLE_RACE_NS ||
+				 (!c->pending && bpf_ringbuf_query(&queued, BPF_RB_AVAIL_DATA)))) {
+		c->looked_again = 1;
+		scx_bpf_kick_cpu(s->cpu, 0);
+	} else {
+		c->looked_again = 0;
+	}
+}
+
 void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 {
 	struct search s = {
@@ -64,8 +84,7 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 	}
 	/* Idle: there is nothing to preempt, and a real-time task may come and not be seen here. */
 	s.c->tier = TIER_SYSTEM;
-	went_idle_at = s.now;
-	went_idle = cpu;
+	go_idle(&s);
 out:
 	/* usersched_has_pending_tasks() took the crate's "needed" flag; back with it while work is left. */
 	if (s.c->pending)

@@ -13,6 +13,8 @@ static __always_inline void fetch_cpu(struct task_struct *p, struct infera_task 
 		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
 		return;
 	}
+	/* After the insert: go_idle(). */
+	full_barrier();
 	if (time_delta(now, went_idle_at) < IDLE_RACE_NS)
 		scx_bpf_kick_cpu(went_idle, 0);
 	if (searched)

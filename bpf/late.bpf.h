@@ -73,6 +73,18 @@ static void expect_policy(u64 now)
 	}
 }
 
+/*
+ * A message may have come in a round that did not read it any more, and that round have ended: expect_policy() of another
+ * message took it for seen, and no message follows. So while the ring holds some, or a round is on its way, the policy
+ * is expected to end one that begins later. For timers and threads.
+ */
+static void expect_rest(u64 now)
+{
+	if (infera_round_ended &&
+	    (infera_round_ended != infera_round_began || bpf_ringbuf_query(&queued, BPF_RB_AVAIL_DATA)))
+		expect_policy(now);
+}
+
 /* Entries that each new one looks at. Two, because one would never shorten the shadow. */
 #define ASKED_CHECKED	2
 

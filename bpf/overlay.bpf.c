@@ -15,6 +15,7 @@
  *   decide.bpf.h    the policy's decisions, into the same queues
  *   dispatch.bpf.h  a CPU takes what is first: bounds, then tiers, then virtual time
  *   run.bpf.h       on the CPU: clocks, slices, latency
+ *   taken.bpf.h     a better scheduling class takes the CPU
  *
  * and beneath them:
  *
@@ -74,20 +75,9 @@
 #include "bound.bpf.h"
 #include "dispatch.bpf.h"
 #include "run.bpf.h"
+#include "taken.bpf.h"
 #include "alive.bpf.h"
 #include "dump.bpf.h"
-
-/* A better scheduling class (RT) takes @cpu: what waits in its local queue goes elsewhere. */
-void BPF_STRUCT_OPS(infera_cpu_release, s32 cpu, struct scx_cpu_release_args *args)
-{
-	struct cpu_ctx *c = lookup_cpu(cpu);
-
-	/* Not a victim: what is sent here now waits for that class. */
-	claim(cpu, TIER_SYSTEM);
-	if (c)
-		c->taken = 1;
-	scx_bpf_reenqueue_local();
-}
 
 void BPF_STRUCT_OPS(infera_enable, struct task_struct *p)
 {

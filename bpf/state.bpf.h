@@ -8,6 +8,9 @@
  */
 #define GLOBAL	__noinline
 
+/* Priorities below this are of better scheduling classes, real-time and deadline: the kernel's. */
+#define MAX_RT_PRIO	100
+
 /*
  * When a queue was last inserted into, and when it was last seen empty. A CPU skips the kernel's
  * look-up, some 170 instructions, unless `filled` plus SETTLE_NS is newer than `emptied`: an
@@ -41,6 +44,7 @@ struct cpu_ctx {
 	u32 weight;	/* of the running task */
 	u32 taken;	/* a better scheduling class has this CPU */
 	u32 woken;	/* the running task is within its wake slice */
+	u32 looked_again;	/* this CPU found no work, and looks once more */
 	u64 vt;		/* virtual time of the running task at vt_at */
 	u64 vt_at;
 	u64 started;	/* the running task got this CPU */
@@ -73,7 +77,7 @@ static volatile u32 sched_on_cpu;
 /*
  * The CPU that found no work last, and when. Its idle bit is set a moment later: a task that is queued
  * in between finds no idle CPU, and this one does not find the task. So for IDLE_RACE_NS what is
- * queued has that CPU look again. (ops.update_idle() would do it, but needs a flag that the crate's
+ * queued has that CPU look again; and the CPU does so by itself where something was queued while it looked. (ops.update_idle() would do it, but needs a flag that the crate's
  * loader overwrites, and on 6.12 it comes before the bit is set, too.)
  */
 #define IDLE_RACE_NS	(50 * 1000ULL)
@@ -126,6 +130,14 @@ static u64 clock_ns(void)
 static struct infera_task *lookup_task(struct task_struct *p)
 {
 	return bpf_task_storage_get(&infera_tasks, p, 0, 0);
+}
+
+/* Between writing what another CPU reads and reading what it writes. A compare-and-swap is a full barrier on every CPU. */
+static void full_barrier(void)
+{
+	volatile u64 word = 0;
+
+	__sync_val_compare_and_swap(&word, 0, 1);
 }
 
 /* By macro: clang otherwise moves the arithmetic before the bounds check (7.2's verifier refuses). */

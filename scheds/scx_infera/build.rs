@@ -8,7 +8,7 @@ fn main() {
         .expect("BPF build set-up (is clang 18 or newer installed? run `cargo xtask setup`)")
         .build()
         .expect("building scx_rustland_core's dispatcher");
-    keep_libbpf_messages();
+    adapt();
     // The second build replaces the skeleton of the first: same name, our object.
     let mut builder = scx_cargo::BpfBuilder::new().expect("BPF build set-up");
     builder
@@ -23,16 +23,21 @@ fn main() {
     println!("cargo:rerun-if-changed=../../bpf");
 }
 
-/// Removes the line of the generated code that replaces libbpf's print function, which would drop the messages that explain
-/// a refused load: src/loading.rs keeps them.
-fn keep_libbpf_messages() {
+/// Two changes of the generated code, for which the crate has no hook. It replaces libbpf's print function, which would drop
+/// the messages that explain a refused load: src/loading.rs keeps them. And src/callbacks.rs fits the object to the kernel.
+fn adapt() {
     const GENERATED: &str = "src/bpf.rs";
     const SILENCES: &str = "skel_builder.obj_builder.debug(debug);";
+    const LOADS: &str = "let mut skel = scx_ops_load!(skel, rustland, uei)?;";
     let code = std::fs::read_to_string(GENERATED).expect("the crate has just written it");
-    assert_eq!(
-        code.matches(SILENCES).count(),
-        1,
-        "another scx_rustland_core: see whether {SILENCES} still is what silences libbpf"
-    );
-    std::fs::write(GENERATED, code.replace(SILENCES, "")).expect("its own source tree");
+    for line in [SILENCES, LOADS] {
+        assert_eq!(
+            code.matches(line).count(),
+            1,
+            "another scx_rustland_core: see whether {line} still is where libbpf is silenced, or the object loaded"
+        );
+    }
+    let fitted = format!("crate::callbacks::fit(&mut skel)?; {LOADS}");
+    let code = code.replace(SILENCES, "").replace(LOADS, &fitted);
+    std::fs::write(GENERATED, code).expect("its own source tree");
 }

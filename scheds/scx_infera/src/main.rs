@@ -7,6 +7,7 @@ pub use bpf_skel::*;
 #[allow(dead_code, missing_docs, unused_mut, clippy::all, clippy::undocumented_unsafe_blocks, static_mut_refs)]
 mod bpf;
 mod bypass;
+mod callbacks;
 mod cgroups;
 mod cli;
 mod exit_code;

@@ -10,7 +10,15 @@ const SCHED_EXT: &str = "/sys/kernel/sched_ext";
 const CPUS: &str = "/sys/devices/system/cpu";
 
 /// Words of the kernel's complaints.
-const COMPLAINTS: [&str; 5] = ["stall", "runnable task", "BUG:", "Oops", "WARNING:"];
+const COMPLAINTS: [&str; 6] = [
+    "stall",
+    "runnable task",
+    "BUG:",
+    "Oops",
+    "WARNING:",
+    // Callbacks that are registered and that this kernel does not want any more.
+    "are deprecated",
+];
 
 /// 6.12 warns about its own account of the fair server's bandwidth when a CPU goes offline while any
 /// sched_ext scheduler is attached: docs/safety.md.
@@ -137,9 +145,10 @@ mod tests {
         let log = "[1] sched_ext: BPF scheduler \"infera\" enabled\n\
                    [2] WARNING: CPU: 1 PID: 0 at kernel/sched/deadline.c:1 inactive_task_timer+0x1/0x2\n\
                    [3] WARNING: CPU: 1 PID: 0 at kernel/sched/ext.c:1 x+0x1/0x2\n\
-                   [4] sched_ext: infera: runnable task stall (hog[1] failed to run for 5.0s)\n";
+                   [4] sched_ext: infera: runnable task stall (hog[1] failed to run for 5.0s)\n\
+                   [5] ops->cpu_acquire/release() are deprecated, use sched_switch TP instead\n";
         let found = complaints_in(log);
-        assert_eq!(found.len(), 2, "{found:?}");
+        assert_eq!(found.len(), 3, "{found:?}");
         assert!(found[0].starts_with("[3]"));
     }
 }
