@@ -10,6 +10,7 @@ mod bypass;
 mod callbacks;
 mod cgroups;
 mod cli;
+mod events;
 mod exit_code;
 mod follow;
 mod hangup;

@@ -4,6 +4,7 @@
 //! Each has a [`Meter`] of its own and runs on a thread of its own, so one that stops reading
 //! holds up neither the others nor the loop, which answers a question and never waits.
 
+use crate::events::{self, Events};
 use crate::stats::{Counters, Metrics, TierMetrics};
 use crate::watch::Order;
 use anyhow::{Context, Result};
@@ -37,6 +38,7 @@ pub enum NoFigures {
 pub struct Meter {
     orders: Sender<Order>,
     before: Option<Counters>,
+    kernel_events: Events,
 }
 
 impl Meter {
@@ -45,6 +47,7 @@ impl Meter {
         Meter {
             orders,
             before: None,
+            kernel_events: Events::new(),
         }
     }
 
@@ -66,8 +69,11 @@ impl Meter {
             })?;
         let attached = Counters::zero(now.attached, now.attached);
         let before = self.before.take().unwrap_or(attached);
-        let metrics = Metrics::between(&before, &now);
+        let mut metrics = Metrics::between(&before, &now);
         self.before = Some(now);
+        let now = events::read(Path::new(events::FILE));
+        metrics.kernel_events = events::between(&self.kernel_events, &now);
+        self.kernel_events = now;
         Ok(metrics)
     }
 }

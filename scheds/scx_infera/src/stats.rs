@@ -104,6 +104,10 @@ pub struct Metrics {
     pub ring_full: u64,
     #[stat(desc = "tasks waiting in the policy at the end of the interval (count)")]
     pub waiting: u64,
+    #[stat(
+        desc = "what the kernel counted of sched_ext itself, by its name (count; bypass_duration: nanoseconds); empty before 6.15"
+    )]
+    pub kernel_events: BTreeMap<String, u64>,
 }
 
 impl Metrics {
@@ -121,6 +125,7 @@ impl Metrics {
             cancelled: now.cancelled.saturating_sub(before.cancelled),
             ring_full: now.congested.saturating_sub(before.congested),
             waiting: now.waiting,
+            kernel_events: BTreeMap::new(),
         }
     }
 }
@@ -188,7 +193,17 @@ impl fmt::Display for Metrics {
             f,
             "guaranteed turns {}, cancelled {}, ring full {}, waiting {}",
             self.guaranteed, self.cancelled, self.ring_full, self.waiting
-        )
+        )?;
+        let counted: Vec<String> = self
+            .kernel_events
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|(name, count)| format!("{name} {count}"))
+            .collect();
+        match counted.is_empty() {
+            true => Ok(()),
+            false => write!(f, "\nkernel events: {}", counted.join(", ")),
+        }
     }
 }
 
@@ -226,6 +241,14 @@ mod tests {
         let words: Vec<_> = row.split_whitespace().collect();
         assert_eq!(words, ["high", "1.50", "0", "4", "0", "0", "0", "0", "<2"]);
         assert!(text.ends_with("waiting 2"), "{text}");
+        let mut metrics = metrics;
+        let events = [("bypass_activate", 1), ("select_cpu_fallback", 0)];
+        metrics.kernel_events = events.map(|(name, count)| (name.to_owned(), count)).into();
+        let text = metrics.to_string();
+        assert!(
+            text.ends_with("\nkernel events: bypass_activate 1"),
+            "{text}"
+        );
     }
 
     #[test]

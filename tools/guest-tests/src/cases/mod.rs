@@ -3,6 +3,7 @@
 mod capabilities;
 mod crowds;
 mod dump;
+mod events;
 mod fairness;
 mod fence;
 mod late;
@@ -34,6 +35,7 @@ pub const TESTS: &[Test] = &[
     turns::A_PINNED_WAKEUP,
     turns::FENCE_TAKEN_BACK,
     dump::NAMES_TIERS,
+    events::NAMED,
     late::A_STOPPED_LOOP,
     late::A_LOOPING_POLICY,
     late::ALL_STOPPED,
