@@ -8,7 +8,7 @@ use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use loom::sync::atomic::{AtomicBool, AtomicU64, fence};
 use loom::thread;
 
-/// The ring of decisions, and the count that tells whether it is worth looking into.
+/// The ring of decisions, and the count by which a CPU decides to look into it.
 #[derive(Default)]
 struct Decisions {
     ring: AtomicU64,

@@ -1,4 +1,4 @@
-//! The safe modes that outlive the guard: who wants the stock scheduler, in a file below [`STATE_DIR`].
+//! The safe modes that outlive the guard: the sources that want the stock scheduler, in a file below [`STATE_DIR`].
 //!
 //! A safe mode that the guard entered because of ejects holds for the build that was ejected, over boots. A new build starts
 //! without it: it may have mended what was wrong. All other safe modes stay until their source ends them.
@@ -85,8 +85,8 @@ fn parse_before(bytes: &[u8]) -> Option<Memory> {
     })
 }
 
-/// A name for the build of guard and scheduler: a hash of both programs. The version alone does not tell a mended build
-/// from the one before.
+/// A name for the build of guard and scheduler: a hash of both programs. The version alone does not distinguish a mended build
+/// from the one before it.
 pub fn build(scheduler: &OsStr) -> String {
     let guard = fs::read("/proc/self/exe").unwrap_or_default();
     let scheduler = find(scheduler).and_then(|path| fs::read(path).ok());
@@ -156,7 +156,7 @@ mod tests {
         let (kept, outdated) = kept.for_build("new");
         assert!(outdated);
         assert_eq!(kept.safe_mode.into_keys().collect::<Vec<_>>(), ["operator"]);
-        // Somebody detached it on purpose, whichever build.
+        // Detached on purpose: that holds for every build.
         let dismissed = Memory {
             safe_mode: BTreeMap::from([(GUARD.to_owned(), "detached on purpose".to_owned())]),
             ejected: None,

@@ -9,13 +9,13 @@ use rustix::thread::{CoreSchedulingScope, Pid, core_scheduling_cookie};
 use std::fs;
 use std::path::Path;
 
-/// The cookie of a thread, as the kernel tells it.
+/// The cookie of a thread, as the kernel shows it; 0: none.
 pub fn of_thread(tid: i32) -> io::Result<u64> {
     let pid = Pid::from_raw(tid).ok_or(Errno::SRCH)?;
     core_scheduling_cookie(pid, CoreSchedulingScope::Thread)
 }
 
-/// Looks for a thread with a cookie below `root`, normally `/`; `cookie` tells that of a thread.
+/// Looks for a thread with a cookie below `root`, normally `/`; `cookie` reads that of a thread.
 pub fn core_scheduling(
     root: &Path,
     cookie: impl Fn(i32) -> io::Result<u64>,

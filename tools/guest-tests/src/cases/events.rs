@@ -45,7 +45,7 @@ fn run(context: &Context, findings: &mut Findings) -> Result<()> {
         format!("{shown} events in the statistics, and in {FILE}:\n{names}")
     });
     findings.expect(Path::new(FILE).exists() || shown == 0, || {
-        "events from nowhere".into()
+        "events without the file".into()
     });
     scheduler.expect_steady(&context.node, findings)?;
     scheduler.leave(&context.node, findings)
