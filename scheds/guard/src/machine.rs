@@ -7,6 +7,13 @@ use infera_heartbeat::{Phase, Vitals};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+/// So many starts because CPUs came or went in [`HOTPLUG_WITHIN`] cost the node only the time that they take; each further one
+/// waits twice as long as the one before, first for the back-off: a CPU that flaps would have each start walk all tasks.
+const HOTPLUGS: usize = 3;
+/// See [`HOTPLUGS`].
+const HOTPLUG_WITHIN: Duration = Duration::from_secs(60);
+/// The longest such wait.
+const HOTPLUG_WAIT: Duration = Duration::from_secs(10);
 /// Every so many steps against an attached scheduler comes the kernel's own brake.
 const BRAKE: u32 = 4;
 /// The step at which a process that is not attached is killed.
@@ -189,6 +196,8 @@ pub struct Machine {
     /// Those that still count, oldest first.
     ejects: VecDeque<Eject>,
     kinds: BTreeMap<EjectKind, u64>,
+    /// When it was started again because CPUs came or went, oldest first.
+    hotplugs: VecDeque<u64>,
 }
 
 impl Machine {
@@ -206,6 +215,7 @@ impl Machine {
             latched,
             ejects: VecDeque::new(),
             kinds: BTreeMap::new(),
+            hotplugs: VecDeque::new(),
         }
     }
 
@@ -394,22 +404,20 @@ impl Machine {
             Some(Why::Trouble(cause)) => self.eject(cause, seen.now, out),
             None => match Cause::of(end) {
                 Some(cause) => self.eject(cause, seen.now, out),
-                None => self.left(end, out),
+                None => self.left(end, seen.now, out),
             },
         }
     }
 
     /// It ended by itself, for a reason that is no eject.
-    fn left(&mut self, end: End, out: &mut Vec<Action>) {
+    fn left(&mut self, end: End, now: u64, out: &mut Vec<Action>) {
         let End::Status(code) = end else { return };
         match ExitStatus::from_code(code) {
             Some(ExitStatus::Done) => {
                 out.push(Action::Say("it was asked to stop, and stopped".into()));
                 self.finish(0, out);
             }
-            Some(ExitStatus::Again) => {
-                out.push(Action::Say("CPUs came or went: starting it again".into()));
-            }
+            Some(ExitStatus::Again) => self.hotplugged(now, out),
             Some(ExitStatus::Dismissed) => {
                 let reason = "the scheduler was detached on purpose (sysrq-S or its BPF link)";
                 self.enter_safe_mode(GUARD, reason, out);
@@ -425,16 +433,34 @@ impl Machine {
         }
     }
 
+    /// CPUs came or went: the plan is made anew by a new start, at once unless that happens often.
+    fn hotplugged(&mut self, now: u64, out: &mut Vec<Action>) {
+        forget(&mut self.hotplugs, now, HOTPLUG_WITHIN, |at| *at);
+        let wait = match self.hotplugs.len().checked_sub(HOTPLUGS) {
+            Some(more) => self.back_off(more).min(HOTPLUG_WAIT),
+            None => Duration::ZERO,
+        };
+        self.hotplugs.push_back(now);
+        out.push(Action::Say(format!(
+            "CPUs came or went: the stock scheduler runs this node, next attempt in {} ms",
+            wait.as_millis()
+        )));
+        self.now = Now::Down {
+            until: now + nanos(wait),
+        };
+    }
+
+    /// How long to wait before an attempt, after so many others.
+    fn back_off(&self, before: usize) -> Duration {
+        let doublings = before.min(16) as u32;
+        (self.settings.back_off * 2u32.pow(doublings)).min(self.settings.back_off_max)
+    }
+
     fn eject(&mut self, Cause { kind, what }: Cause, now: u64, out: &mut Vec<Action>) {
         *self.kinds.entry(kind).or_default() += 1;
-        let within = nanos(self.settings.within);
-        while self
-            .ejects
-            .front()
-            .is_some_and(|eject| now - eject.at > within)
-        {
-            self.ejects.pop_front();
-        }
+        forget(&mut self.ejects, now, self.settings.within, |eject| {
+            eject.at
+        });
         self.ejects.push_back(Eject { at: now, kind });
         out.push(Action::Dump(what.clone()));
         let counted = || self.ejects.iter().filter(|eject| eject.kind.is_ours());
@@ -450,8 +476,7 @@ impl Machine {
             self.now = Now::Safe;
             return;
         }
-        let doublings = (self.ejects.len() - 1).min(16) as u32;
-        let wait = (self.settings.back_off * 2u32.pow(doublings)).min(self.settings.back_off_max);
+        let wait = self.back_off(self.ejects.len() - 1);
         out.push(Action::Say(format!(
             "{what}: the stock scheduler runs this node, next attempt in {} ms",
             wait.as_millis()
@@ -459,6 +484,16 @@ impl Machine {
         self.now = Now::Down {
             until: now + nanos(wait),
         };
+    }
+}
+
+/// Removes the events that are older than that.
+fn forget<T>(events: &mut VecDeque<T>, now: u64, age: Duration, at: impl Fn(&T) -> u64) {
+    while events
+        .front()
+        .is_some_and(|event| now - at(event) > nanos(age))
+    {
+        events.pop_front();
     }
 }
 

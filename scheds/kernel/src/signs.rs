@@ -59,6 +59,13 @@ pub fn is_enabled(root: &Path) -> bool {
     state.is_ok_and(|state| state.trim() == "enabled")
 }
 
+/// How often CPUs have come and gone since boot, as the kernel counts for sched_ext.
+#[must_use]
+pub fn hotplugs(root: &Path) -> Option<u64> {
+    let count = fs::read_to_string(root.join(SCHED_EXT).join("hotplug_seq")).ok()?;
+    count.trim().parse().ok()
+}
+
 /// What `isolcpus=` keeps from CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Isolated<'a> {

@@ -135,6 +135,7 @@ fn run(args: Args) -> Result<Status, Refusal> {
         )
     })?;
     let drill = args.drill.as_deref().map(parse_drill).transpose()?;
+    let hotplugs = infera_kernel::hotplugs(Path::new("/"));
     let topology = Topology::read(Path::new(SYS_CPUS))
         .map_err(|error| Refusal::new(Status::Internal, error.to_string()))?
         .with_partitions(Path::new(CGROUP_ROOT));
@@ -232,6 +233,14 @@ fn run(args: Args) -> Result<Status, Refusal> {
     )
     .map_err(|error| loading::refused(&error))?;
     loading::drop_messages();
+    // From opening the overlay on, the kernel ends it when a CPU comes or goes. The plan is older than that.
+    if infera_kernel::hotplugs(Path::new("/")) != hotplugs {
+        let _ = scheduler.detach();
+        return Err(Refusal::new(
+            Status::Again,
+            "CPUs came or went while the scheduler started: start it again",
+        ));
+    }
     hangup::take();
     let map = scheduler.cgroup_map().map_err(internal)?;
     let _ = handle_in.send(map);

@@ -9,6 +9,8 @@ use std::process::Command;
 const SCHED_EXT: &str = "/sys/kernel/sched_ext";
 const CPUS: &str = "/sys/devices/system/cpu";
 
+const SMT: &str = "/sys/devices/system/cpu/smt/control";
+
 /// Words of the kernel's complaints.
 const COMPLAINTS: [&str; 6] = [
     "stall",
@@ -56,6 +58,12 @@ impl Node {
         Ok(OfflineCpu { file })
     }
 
+    /// Switches the second threads of all cores off for as long as the handle lives.
+    pub fn switch_smt_off(&self) -> Result<OfflineSmt> {
+        fs::write(SMT, "off").with_context(|| format!("writing off to {SMT}"))?;
+        Ok(OfflineSmt(()))
+    }
+
     /// Whether the kernel gives sched_ext some time beside real-time threads: 7.2 does, 6.12 does not.
     pub fn serves_sched_ext(&self) -> Result<bool> {
         let file = "/sys/kernel/debug/sched/ext_server";
@@ -98,6 +106,16 @@ pub struct OfflineCpu {
 impl Drop for OfflineCpu {
     fn drop(&mut self) {
         let _ = fs::write(&self.file, "1");
+    }
+}
+
+/// Second threads that come back with the handle's end.
+#[derive(Debug)]
+pub struct OfflineSmt(());
+
+impl Drop for OfflineSmt {
+    fn drop(&mut self) {
+        let _ = fs::write(SMT, "on");
     }
 }
 

@@ -49,6 +49,17 @@ impl Scheduler {
         tiers: &[(Tier, &Cgroup)],
         config: &str,
     ) -> Result<Scheduler> {
+        Scheduler::attach_while(node, policy, tiers, config, || Ok(()))
+    }
+
+    /// The same, with something done right after the guard's process was started.
+    pub fn attach_while(
+        node: &Node,
+        policy: &Policy,
+        tiers: &[(Tier, &Cgroup)],
+        config: &str,
+        event: impl FnOnce() -> Result<()>,
+    ) -> Result<Scheduler> {
         let Policy::Infera(policy) = policy else {
             return Ok(Scheduler {
                 guard: None,
@@ -79,6 +90,7 @@ impl Scheduler {
             guard: Some(command.spawn().context("starting infera-guard")?),
             attaches: 0,
         };
+        event()?;
         scheduler.await_attached(node)?;
         Ok(scheduler)
     }
@@ -169,6 +181,48 @@ impl Scheduler {
             format!("not attached again after {} ms: {what}", took.as_millis())
         });
         Ok(took)
+    }
+
+    /// Waits until it is attached, for so long at most, and notes as wrong an eject and a complaint of the kernel's. That it was
+    /// started again meanwhile is right.
+    pub fn expect_no_eject(
+        &self,
+        node: &Node,
+        most: Duration,
+        findings: &mut Findings,
+    ) -> Result<()> {
+        let start = monotonic();
+        let attached = || {
+            node.is_enabled().unwrap_or(false)
+                && status().is_ok_and(|status| status.state == State::Attached)
+        };
+        while self.guard.is_some() && !attached() && monotonic() - start < most {
+            sleep(POLL);
+        }
+        let complaints = node.complaints()?;
+        findings.expect(complaints.is_empty(), || {
+            format!("the kernel complains: {}", complaints.join(" | "))
+        });
+        if self.guard.is_none() {
+            return Ok(());
+        }
+        let status = status()?;
+        findings.figure(format!(
+            "attached {} times more, {} ejects; {} ms until it was attached",
+            node.attaches()? - self.attaches,
+            status.ejects,
+            (monotonic() - start).as_millis()
+        ));
+        findings.expect(status.ejects == 0 && attached(), || {
+            let what: Vec<_> = status.history.iter().map(|event| &*event.what).collect();
+            format!(
+                "{} ejects, guard {:?}: {}",
+                status.ejects,
+                status.state,
+                what.join("; ")
+            )
+        });
+        Ok(())
     }
 
     /// Stops the scheduler's process for so long; its guard goes on.

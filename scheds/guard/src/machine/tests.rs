@@ -324,6 +324,35 @@ fn hotplug_starts_it_again_and_a_dismissal_does_not() {
 }
 
 #[test]
+fn a_cpu_that_flaps_is_no_eject_and_starts_it_seldom() {
+    let again = || End::Status(ExitStatus::Again.code());
+    let mut node = Node::new();
+    node.pass(100);
+    let starts = |node: &Node| {
+        let start = |action: &&Action| **action == Action::Start;
+        node.done.iter().filter(start).count()
+    };
+    for flaps in 1..=3 {
+        node.die(again());
+        node.pass(20);
+        assert_eq!(starts(&node), 1 + flaps, "at once");
+    }
+    for _ in 0..20 {
+        node.die(again());
+        node.pass(500);
+    }
+    assert!(starts(&node) <= 9, "{} starts", starts(&node));
+    assert_eq!(node.machine.ejects(), 0);
+    node.pass(60_000);
+    assert_eq!(node.machine.state(), State::Attached);
+    node.pass(60_000);
+    let before = starts(&node);
+    node.die(again());
+    node.pass(20);
+    assert_eq!(starts(&node), before + 1, "old ones are forgotten");
+}
+
+#[test]
 fn safe_mode_takes_a_deaf_process_off_the_node_too() {
     let mut node = Node::new();
     node.pass(100);

@@ -188,13 +188,23 @@ pub fn hogs(cgroups: &[Cgroup], tier: Tier, threads: usize) -> Crowd<'_> {
 
 /// Lets the loads run for so long, and says how long their threads waited, and which got nothing at the end.
 pub fn watch(context: &Context, loads: &[Load], time: Duration) -> Result<Waits> {
+    watch_for(context, loads, time, LOST)
+}
+
+/// The same, where a thread is lost that gets nothing for as long as `patience`.
+pub fn watch_for(
+    context: &Context,
+    loads: &[Load],
+    time: Duration,
+    patience: Duration,
+) -> Result<Waits> {
     let all = || -> Result<Vec<Reading>> {
         let readings: Result<Vec<_>> = loads.iter().map(Load::readings).collect();
         Ok(readings?.concat())
     };
-    sleep(time.saturating_sub(LOST));
+    sleep(time.saturating_sub(patience));
     let before = all()?;
-    sleep(LOST);
+    sleep(patience);
     let after = all()?;
     let now = monotonic();
     let longest = after.iter().map(|reading| reading.waited(now)).max();

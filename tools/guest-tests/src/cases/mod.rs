@@ -6,6 +6,7 @@ mod dump;
 mod events;
 mod fairness;
 mod fence;
+mod hotplug;
 mod late;
 mod leaving;
 mod offline;
@@ -44,6 +45,9 @@ pub const TESTS: &[Test] = &[
     leaving::A_SIGNAL,
     stress::SOME_STRESSORS,
     realtime_crowd::ON_EVERY_CPU,
+    hotplug::A_CPU_FLAPS,
+    hotplug::A_CPU_GOES,
+    hotplug::SMT_OFF_AND_ON,
 ];
 
 /// Every row of the fault matrix that is carried out here.
@@ -57,6 +61,8 @@ pub const ROWS: &[Row] = &[
     crowds::CPUSET_ROW,
     offline::ROW,
     stress::ROW,
+    hotplug::FLAPS,
+    hotplug::WHILE_STARTING,
 ];
 
 /// The tiers that workloads are in.
