@@ -37,12 +37,31 @@ struct rq___served {
 } __attribute__((preserve_access_index));
 
 /*
+ * Since when it has been so that a real-time thread was on @c each time the timer looked, and no task of sched_ext ran between:
+ * @before, or now.
+ */
+static u64 held_since(const struct cpu_ctx *c, u64 before, u64 now)
+{
+	return before && !time_after(c->started, before) ? before : now;
+}
+
+/* A task waits for @cpu alone: a thread of the kernel's in its local queue, or what infera_measure() found. */
+static bool wanted(const struct cpu_ctx *c, s32 cpu, u64 now)
+{
+	return scx_bpf_dsq_nr_queued(SCX_DSQ_LOCAL_ON | cpu) > 0 ||
+	       time_delta(now, c->wanted_at) < ALIVE_CHECK_MS * (NSEC_PER_SEC / 1000);
+}
+
+/* ns that a real-time thread has kept a CPU from a task that waits there, the longest of all CPUs. */
+static volatile u64 kept;
+
+/*
  * Real-time threads run on every CPU, so no task of sched_ext can. Also measures infera_realtime_held, because a stall that the
- * kernel finds is the scheduler's fault unless a real-time thread has kept a CPU.
+ * kernel finds is the scheduler's fault unless a real-time thread has kept a CPU, and `kept`.
  */
 GLOBAL s32 all_realtime(u64 now)
 {
-	u64 longest = 0;
+	u64 held = 0, from_task = 0;
 	s32 cpu, all = 1;
 
 	bpf_rcu_read_lock();
@@ -56,16 +75,20 @@ GLOBAL s32 all_realtime(u64 now)
 		p = __COMPAT_scx_bpf_cpu_curr(cpu);
 		if (!p || p->prio >= MAX_RT_PRIO) {
 			c->realtime_since = 0;
+			c->kept_since = 0;
 			all = 0;
 			continue;
 		}
-		if (!c->realtime_since)
-			c->realtime_since = now;
-		if (time_delta(now, c->realtime_since) > longest)
-			longest = time_delta(now, c->realtime_since);
+		c->realtime_since = held_since(c, c->realtime_since, now);
+		c->kept_since = wanted(c, cpu, now) ? held_since(c, c->kept_since, now) : 0;
+		if (time_delta(now, c->realtime_since) > held)
+			held = time_delta(now, c->realtime_since);
+		if (c->kept_since && time_delta(now, c->kept_since) > from_task)
+			from_task = time_delta(now, c->kept_since);
 	}
 	bpf_rcu_read_unlock();
-	infera_realtime_held = longest;
+	infera_realtime_held = held;
+	kept = from_task;
 	return all;
 }
 
@@ -99,9 +122,15 @@ static int check_alive(void *map, int *key, struct bpf_timer *timer)
 		infera_realtime_at = now;
 		if (!realtime_since)
 			realtime_since = now;
-		if (!bpf_core_field_exists(struct rq___served, ext_server) &&
-		    time_delta(now, realtime_since) > REALTIME_MS * (NSEC_PER_SEC / 1000)) {
+	}
+	if (!bpf_core_field_exists(struct rq___served, ext_server)) {
+		if (realtime_since && time_delta(now, realtime_since) > REALTIME_MS * (NSEC_PER_SEC / 1000)) {
 			scx_bpf_exit(EXIT_REALTIME, "real-time threads have had every CPU for %d ms", REALTIME_MS);
+			return 0;
+		}
+		/* Before the kernel takes the wait for a task that the scheduler lost, after 30 s. */
+		if (kept > KEPT_MS * (NSEC_PER_SEC / 1000)) {
+			scx_bpf_exit(EXIT_PAUSE, "a real-time thread has kept a CPU from a task for %d ms", KEPT_MS);
 			return 0;
 		}
 	}
@@ -142,7 +171,7 @@ static volatile u32 measured;
  * How long the tasks of a queue have waited: its first ones. One that the tables left without a CPU of
  * this queue after it was queued goes to the queue of its own CPU.
  */
-static void measure_queue(struct queue *q, u64 dsq, bool taken, u64 now)
+static void measure_queue(struct queue *q, u64 dsq, u64 now)
 {
 	struct task_struct *p;
 
@@ -150,8 +179,14 @@ static void measure_queue(struct queue *q, u64 dsq, bool taken, u64 now)
 	bpf_for_each(scx_dsq, p, dsq, 0) {
 		struct infera_task *t = lookup_task(p);
 		s32 cpu = scx_bpf_task_cpu(p);
+		struct cpu_ctx *its = lookup_cpu(cpu);
+		bool taken = false;
 
 		fill(q, now);
+		if (its && (dsq < TIER_DSQ(0) || is_pinned(p))) {
+			its->wanted_at = now;
+			taken = its->taken || its->realtime_since;
+		}
 		if (t && dsq >= TIER_DSQ(0)) {
 			u32 served = served_as(p, t->tier);
 
@@ -211,12 +246,12 @@ int infera_measure(void *ctx)
 	}
 	bpf_rcu_read_lock();
 	bpf_for(i, 0, NR_TIERS)
-		measure_queue(&tier_queues[slot(i)], TIER_DSQ(i), false, now);
+		measure_queue(&tier_queues[slot(i)], TIER_DSQ(i), now);
 	bpf_for(i, 0, nr_cpu_ids) {
 		struct cpu_ctx *c = lookup_cpu(i);
 
 		if (c)
-			measure_queue(&c->pinned, cpu_to_dsq(i), c->taken, now);
+			measure_queue(&c->pinned, cpu_to_dsq(i), now);
 	}
 	bpf_rcu_read_unlock();
 	return 0;

@@ -54,6 +54,8 @@ struct cpu_ctx {
 	u64 pinned_at;		/* the same for the pinned queue */
 	u64 look_at;		/* when the timer of this CPU expires; in the past: it is not armed */
 	u64 realtime_since;	/* the timer has seen a real-time thread here each time since then; 0: not the last time */
+	u64 kept_since;	/* the same, and each time a task waited for this CPU alone */
+	u64 wanted_at;	/* infera_measure() last found such a task in a queue */
 	u64 nothing_at;		/* this CPU last found every queue empty */
 	u64 pinned_turn;	/* pinned queue: the last turn taken */
 	u64 pinned_turns[TIER_SLOTS];	/* and the last one given out to each tier */

@@ -16,6 +16,9 @@ pub const MAX_CGROUPS: usize = 16_384;
 /// The overlay's code for an exit because real-time threads had every CPU (`EXIT_REALTIME`).
 pub const EXIT_REALTIME: i64 = 1;
 
+/// The overlay's code for an exit because a real-time thread kept a CPU from a task that waits there (`EXIT_PAUSE`).
+pub const EXIT_PAUSE: i64 = 2;
+
 /// How a task got to its CPU (`enum infera_path`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
@@ -111,6 +114,7 @@ mod tests {
         mirror.push(("LAT_BUCKETS".into(), LAT_BUCKETS as u64));
         mirror.push(("MAX_CGROUPS".into(), MAX_CGROUPS as u64));
         mirror.push(("EXIT_REALTIME".into(), EXIT_REALTIME as u64));
+        mirror.push(("EXIT_PAUSE".into(), EXIT_PAUSE as u64));
         for path in Path::ALL {
             let name = format!("PATH_{}", path.name().to_uppercase());
             mirror.push((name, path as u64));
@@ -128,6 +132,7 @@ mod tests {
             "MEASURED",
             "MAX_DEPTH",
             "REALTIME_MS",
+            "KEPT_MS",
             "PATH_SLOTS",
         ];
         let header: Vec<(String, u64)> = header()

@@ -35,13 +35,16 @@ pub enum ExitStatus {
     Crowded = 12,
     /// It could not start for a reason that passes, such as a lack of memory.
     Later = 13,
+    /// A real-time thread kept a CPU from a task bound to it: to be started again when the stock scheduler, whose server serves
+    /// such a task, has had the node for a moment.
+    Pause = 14,
     /// The guard cannot start the scheduler's program; the status that shells use.
     NotStarted = 127,
 }
 
 impl ExitStatus {
     /// Every status.
-    pub const ALL: [ExitStatus; 15] = [
+    pub const ALL: [ExitStatus; 16] = [
         ExitStatus::Done,
         ExitStatus::Internal,
         ExitStatus::CommandLine,
@@ -56,6 +59,7 @@ impl ExitStatus {
         ExitStatus::Unwatched,
         ExitStatus::Crowded,
         ExitStatus::Later,
+        ExitStatus::Pause,
         ExitStatus::NotStarted,
     ];
 

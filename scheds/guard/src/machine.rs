@@ -14,6 +14,9 @@ const HOTPLUGS: usize = 3;
 const HOTPLUG_WITHIN: Duration = Duration::from_secs(60);
 /// The longest such wait.
 const HOTPLUG_WAIT: Duration = Duration::from_secs(10);
+/// How long the stock scheduler's server needs for a task bound to a CPU that a real-time thread keeps: it serves a task 50 ms
+/// of each second, at the end of the second.
+const SERVED: Duration = Duration::from_millis(1_500);
 /// Every so many steps against an attached scheduler comes the kernel's own brake.
 const BRAKE: u32 = 4;
 /// The step at which a process that is not attached is killed.
@@ -121,6 +124,7 @@ impl Cause {
                 Some(
                     ExitStatus::Done
                     | ExitStatus::Again
+                    | ExitStatus::Pause
                     | ExitStatus::Dismissed
                     | ExitStatus::NotStarted,
                 ) => None,
@@ -418,6 +422,16 @@ impl Machine {
                 self.finish(0, out);
             }
             Some(ExitStatus::Again) => self.hotplugged(now, out),
+            Some(ExitStatus::Pause) => {
+                out.push(Action::Say(format!(
+                    "real-time threads kept a CPU from a task bound to it for 20 s: the stock scheduler has the node for {} ms, \
+                     so that its server serves that task",
+                    SERVED.as_millis()
+                )));
+                self.now = Now::Down {
+                    until: now + nanos(SERVED),
+                };
+            }
             Some(ExitStatus::Dismissed) => {
                 let reason = "the scheduler was detached on purpose (sysrq-S or its BPF link)";
                 self.enter_safe_mode(GUARD, reason, out);

@@ -1,6 +1,6 @@
 //! Why the process ended: one number a reason, documented in the README.
 
-use infera_bpf::EXIT_REALTIME;
+use infera_bpf::{EXIT_PAUSE, EXIT_REALTIME};
 pub use infera_control::ExitStatus as Status;
 use infera_kernel::Obstacle;
 use std::time::Duration;
@@ -33,6 +33,7 @@ pub fn why_it_ended(exit: Exit) -> Status {
         UNREG | SYSRQ => Status::Dismissed,
         UNREG_KERN => Status::Again,
         UNREG_BPF if exit.code == EXIT_REALTIME => Status::Crowded,
+        UNREG_BPF if exit.code == EXIT_PAUSE => Status::Pause,
         ERROR_STALL if exit.realtime_held >= HELD => Status::Crowded,
         _ => Status::Ejected,
     }
@@ -85,6 +86,7 @@ mod tests {
         assert_eq!(exit(ERROR_STALL, 0, 1), Status::Ejected);
         assert_eq!(exit(ERROR_STALL, 0, 30), Status::Crowded);
         assert_eq!(exit(UNREG_BPF, EXIT_REALTIME, 0), Status::Crowded);
+        assert_eq!(exit(UNREG_BPF, EXIT_PAUSE, 20), Status::Pause);
         assert_eq!(
             exit(UNREG_BPF, 0, 30),
             Status::Ejected,

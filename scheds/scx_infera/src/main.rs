@@ -315,6 +315,10 @@ fn ended(scheduler: scheduler::Scheduler<'_>) -> Result<Status, Refusal> {
             "real-time threads kept a CPU, or all, from every other task{what}: {stock}; bind those \
              threads to some CPUs, and bind no other task there"
         ),
+        Status::Pause => format!(
+            "a real-time thread kept a CPU from a task bound to it for 20 s{what}: {stock} for a moment and serves that task; bind \
+             no other task to that CPU"
+        ),
         Status::Dismissed => format!("somebody detached the scheduler{what}: {stock}"),
         _ => format!("the kernel detached the scheduler{what}: {stock}; see the kernel log"),
     };

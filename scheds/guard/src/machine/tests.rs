@@ -324,6 +324,21 @@ fn hotplug_starts_it_again_and_a_dismissal_does_not() {
 }
 
 #[test]
+fn a_pause_for_a_bound_task_is_no_eject() {
+    let mut node = Node::new();
+    for _ in 0..20 {
+        node.pass(20_000);
+        assert_eq!(node.machine.state(), State::Attached);
+        node.die(End::Status(ExitStatus::Pause.code()));
+        node.pass(20);
+        assert_eq!(node.machine.state(), State::BackingOff);
+        node.pass(1_600);
+    }
+    assert_eq!(node.machine.state(), State::Attached);
+    assert_eq!(node.machine.ejects(), 0);
+}
+
+#[test]
 fn a_cpu_that_flaps_is_no_eject_and_starts_it_seldom() {
     let again = || End::Status(ExitStatus::Again.code());
     let mut node = Node::new();

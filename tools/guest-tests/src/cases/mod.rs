@@ -11,6 +11,7 @@ mod late;
 mod leaving;
 mod offline;
 mod realtime_crowd;
+mod realtime_poller;
 mod refused;
 mod sleepers;
 mod stress;
@@ -45,6 +46,7 @@ pub const TESTS: &[Test] = &[
     leaving::A_SIGNAL,
     stress::SOME_STRESSORS,
     realtime_crowd::ON_EVERY_CPU,
+    realtime_poller::A_POLLER,
     hotplug::A_CPU_FLAPS,
     hotplug::A_CPU_GOES,
     hotplug::SMT_OFF_AND_ON,
@@ -61,6 +63,7 @@ pub const ROWS: &[Row] = &[
     crowds::CPUSET_ROW,
     offline::ROW,
     stress::ROW,
+    realtime_poller::ROW,
     hotplug::FLAPS,
     hotplug::WHILE_STARTING,
 ];

@@ -41,7 +41,7 @@ fn on_every_cpu(context: &Context, findings: &mut Findings) -> Result<()> {
     // One bound to each CPU: where two start on the same, the kernel may leave another CPU without any.
     let mut crowd = Vec::new();
     for cpu in context.node.cpus()? {
-        crowd.push(spin(cpu)?);
+        crowd.push(spin(cpu, CROWDED)?);
     }
     let mut gone = None;
     while running(&mut crowd)? {
@@ -78,13 +78,13 @@ fn on_every_cpu(context: &Context, findings: &mut Findings) -> Result<()> {
     scheduler.leave(&context.node, findings)
 }
 
-/// A real-time thread that keeps `cpu` for as long.
-fn spin(cpu: usize) -> Result<Child> {
+/// A real-time thread that keeps `cpu` for so long.
+pub fn spin(cpu: usize, time: Duration) -> Result<Child> {
     let mut command = Command::new("taskset");
     command.arg(format!("{:x}", 1_u64 << cpu));
     command.args(["infera-load", "--fifo", PRIORITY, "hogs", "--count", "1"]);
     command.arg("--duration-ms");
-    command.arg(CROWDED.as_millis().to_string());
+    command.arg(time.as_millis().to_string());
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command.spawn().context("starting infera-load")
 }
