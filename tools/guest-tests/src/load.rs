@@ -128,6 +128,25 @@ impl Load {
         &self.name
     }
 
+    /// The kernel's numbers of its threads.
+    pub fn threads(&self) -> Result<Vec<i32>> {
+        let directory = format!("/proc/{}/task", self.child.id());
+        let mut threads = Vec::new();
+        for entry in
+            std::fs::read_dir(&directory).with_context(|| format!("reading {directory}"))?
+        {
+            let task = entry?.path();
+            let comm = std::fs::read_to_string(task.join("comm")).unwrap_or_default();
+            let number = task
+                .file_name()
+                .and_then(|name| name.to_str()?.parse::<i32>().ok());
+            if comm.starts_with(&format!("{}-", self.name)) {
+                threads.extend(number);
+            }
+        }
+        Ok(threads)
+    }
+
     /// What each thread has published.
     pub fn readings(&self) -> Result<Vec<Reading>> {
         page::read(&self.page)

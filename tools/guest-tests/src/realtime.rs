@@ -27,12 +27,21 @@ pub fn leave() -> Result<()> {
     set(libc::SCHED_OTHER, 0).context("leaving SCHED_FIFO")
 }
 
+/// Gives another thread this policy.
+pub fn set_of(thread: i32, policy: libc::c_int, priority: u8) -> Result<()> {
+    set_policy(thread, policy, priority).with_context(|| format!("changing the policy of {thread}"))
+}
+
 fn set(policy: libc::c_int, priority: u8) -> std::io::Result<()> {
+    set_policy(0, policy, priority)
+}
+
+fn set_policy(thread: i32, policy: libc::c_int, priority: u8) -> std::io::Result<()> {
     let parameters = libc::sched_param {
         sched_priority: priority.into(),
     };
     // SAFETY: the parameters outlive the call, which writes no memory of ours.
-    match unsafe { libc::sched_setscheduler(0, policy, &parameters) } {
+    match unsafe { libc::sched_setscheduler(thread, policy, &parameters) } {
         0 => Ok(()),
         _ => Err(std::io::Error::last_os_error()),
     }

@@ -1,6 +1,7 @@
 //! The tests and rows, and what they share.
 
 mod capabilities;
+mod changing;
 mod crowds;
 mod dump;
 mod events;
@@ -9,6 +10,7 @@ mod fence;
 mod hotplug;
 mod late;
 mod leaving;
+mod memory;
 mod offline;
 mod realtime_crowd;
 mod realtime_poller;
@@ -50,6 +52,8 @@ pub const TESTS: &[Test] = &[
     hotplug::A_CPU_FLAPS,
     hotplug::A_CPU_GOES,
     hotplug::SMT_OFF_AND_ON,
+    changing::CHANGES,
+    memory::ATTACH,
 ];
 
 /// Every row of the fault matrix that is carried out here.
@@ -66,6 +70,8 @@ pub const ROWS: &[Row] = &[
     realtime_poller::ROW,
     hotplug::FLAPS,
     hotplug::WHILE_STARTING,
+    changing::ROW,
+    memory::ROW,
 ];
 
 /// The tiers that workloads are in.
