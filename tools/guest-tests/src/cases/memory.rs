@@ -29,8 +29,6 @@ pub const ATTACH: Test = Test {
 /// What is left when the scheduler starts; it locks about 100 MiB.
 const LEFT_KIB: u64 = 64 * 1024;
 
-const PROCESSES: u64 = 4;
-
 /// How long taking the memory may last.
 const TAKEN: Duration = Duration::from_secs(60);
 
@@ -66,12 +64,13 @@ fn run(context: &Context, findings: &mut Findings) -> Result<Waits> {
     Ok(waits)
 }
 
-/// Processes that have all memory but a little, and write to it again and again. The kernel kills them first.
+/// A process that has all memory but a little, and writes to it again and again. The kernel kills it first, and stress-ng starts it
+/// again. One, because stress-ng divides the memory among several.
 fn take_memory() -> Result<Child> {
-    let each = available_kib()?.saturating_sub(LEFT_KIB) / PROCESSES;
+    let all = available_kib()?.saturating_sub(LEFT_KIB);
     let mut command = Command::new("stress-ng");
-    command.args(["--quiet", "--vm", &PROCESSES.to_string(), "--vm-bytes"]);
-    command.arg(format!("{each}k"));
+    command.args(["--quiet", "--vm", "1", "--vm-bytes"]);
+    command.arg(format!("{all}k"));
     command.args(["--vm-keep", "--vm-method", "write64", "--timeout", "100"]);
     command.current_dir("/tmp").stdin(Stdio::null());
     command.stdout(Stdio::null()).stderr(Stdio::null());
