@@ -37,8 +37,8 @@ struct rq___served {
 } __attribute__((preserve_access_index));
 
 /*
- * Since when it has been so that a real-time thread was on @c each time the timer looked, and no task of sched_ext ran between:
- * @before, or now.
+ * Since when the timer has found a real-time thread on @c each time, with no task of sched_ext between: still @before, or
+ * only @now.
  */
 static u64 held_since(const struct cpu_ctx *c, u64 before, u64 now)
 {

@@ -79,8 +79,9 @@ static volatile u32 sched_on_cpu;
 /*
  * The CPU that found no work last, and when. Its idle bit is set a moment later: a task that is queued
  * in between finds no idle CPU, and this one does not find the task. So for IDLE_RACE_NS what is
- * queued has that CPU look again; and the CPU does so by itself where something was queued while it looked. (ops.update_idle() would do it, but needs a flag that the crate's
- * loader overwrites, and on 6.12 it comes before the bit is set, too.)
+ * queued has that CPU look again; and the CPU does so by itself where something was queued while it looked.
+ * (ops.update_idle() would do it, but needs a flag that the crate's loader overwrites, and on 6.12 it comes before the
+ * bit is set, too.)
  */
 #define IDLE_RACE_NS	(50 * 1000ULL)
 static volatile u64 went_idle_at __attribute__((aligned(64)));

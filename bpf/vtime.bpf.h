@@ -74,8 +74,8 @@ static void start_clock(struct task_struct *p, struct infera_task *t, struct cpu
  * What woken tasks may run on a CPU ahead of others is bounded: a CPU's credit grows by half of the time that passes, up
  * to CREDIT_MAX_NS, and shrinks by what woken tasks run and by a sixteenth of a granularity for each CPU taken from a
  * peer, for its two switches and cold caches. So a storm of wakeups ends its own privilege, and what does not sleep
- * keeps half of the time. All that woken tasks run counts, and not what they run after a preemption alone: where a CPU
- * runs little else, whom they would come before is other woken tasks, and a switch for each message is all that it brings.
+ * keeps half of the time. All that woken tasks run counts, and not what they run after a preemption alone: on a CPU that
+ * runs little else a woken task would only come before other woken tasks, at the price of a switch for each message.
  */
 #define CREDIT_MAX_NS	(10 * 1000000LL)
 

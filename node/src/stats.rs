@@ -53,7 +53,7 @@ pub struct Stats {
     pub ring_full: u64,
     /// Tasks in the policy's hands.
     pub waiting: u64,
-    /// What the kernel counted of sched_ext itself, by name; none before 6.15.
+    /// What the kernel counted of sched_ext itself, by name; none on kernels that count nothing, such as 6.12.
     pub kernel_events: BTreeMap<String, u64>,
 }
 

@@ -7,8 +7,8 @@ use infera_heartbeat::{Phase, Vitals};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// So many starts because CPUs came or went in [`HOTPLUG_WITHIN`] cost the node only the time that they take; each further one
-/// waits twice as long as the one before, first for the back-off: a CPU that flaps would have each start walk all tasks.
+/// The number of starts within [`HOTPLUG_WITHIN`] that follow at once when CPUs come or go. Each further one waits twice as long
+/// as the one before, beginning with the back-off, because each start walks all tasks and a CPU may flap for long.
 const HOTPLUGS: usize = 3;
 /// See [`HOTPLUGS`].
 const HOTPLUG_WITHIN: Duration = Duration::from_secs(60);
@@ -464,7 +464,7 @@ impl Machine {
         };
     }
 
-    /// How long to wait before an attempt, after so many others.
+    /// The wait before an attempt, given the number of those before it.
     fn back_off(&self, before: usize) -> Duration {
         let doublings = before.min(16) as u32;
         (self.settings.back_off * 2u32.pow(doublings)).min(self.settings.back_off_max)
@@ -501,7 +501,7 @@ impl Machine {
     }
 }
 
-/// Removes the events that are older than that.
+/// Removes the events that are older than `age`.
 fn forget<T>(events: &mut VecDeque<T>, now: u64, age: Duration, at: impl Fn(&T) -> u64) {
     while events
         .front()

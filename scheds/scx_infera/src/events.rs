@@ -1,7 +1,7 @@
 //! What the kernel counts of sched_ext itself, for statistics: fallbacks, bypass, tasks put back.
 //!
 //! The file shows what the kernel function `scx_bpf_events()` returns, by name, so that a newer kernel's counters appear
-//! without a change here, and no BPF program has to collect them. Kernels before 6.15 have neither.
+//! without a change here, and no BPF program has to collect them. 6.12 has neither.
 
 use std::collections::BTreeMap;
 use std::fs;

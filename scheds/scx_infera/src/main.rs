@@ -283,7 +283,7 @@ fn quiet_panics_here() {
     }));
 }
 
-/// The page that the guard watches, or one that nobody does.
+/// The page that the guard watches; without a guard, a page of its own.
 fn heartbeat(fd: Option<i32>) -> Result<Page, Refusal> {
     let page = match fd {
         // SAFETY: the guard left it open for us, and nothing else here has it.
@@ -310,7 +310,7 @@ fn ended(scheduler: scheduler::Scheduler<'_>) -> Result<Status, Refusal> {
             return Ok(Status::Done);
         }
         Status::Again => format!("CPUs came or went{what}: {stock}; start it again"),
-        Status::Unwatched => format!("left because nobody watched{what}: {stock}"),
+        Status::Unwatched => format!("left because its guard no longer watched it{what}: {stock}"),
         Status::Crowded => format!(
             "real-time threads kept a CPU, or all, from every other task{what}: {stock}; bind those \
              threads to some CPUs, and bind no other task there"
@@ -319,7 +319,7 @@ fn ended(scheduler: scheduler::Scheduler<'_>) -> Result<Status, Refusal> {
             "a real-time thread kept a CPU from a task bound to it for 20 s{what}: {stock} for a moment and serves that task; bind \
              no other task to that CPU"
         ),
-        Status::Dismissed => format!("somebody detached the scheduler{what}: {stock}"),
+        Status::Dismissed => format!("the scheduler was detached on purpose{what}: {stock}"),
         _ => format!("the kernel detached the scheduler{what}: {stock}; see the kernel log"),
     };
     Err(Refusal::new(status, sentence))

@@ -105,7 +105,7 @@ pub struct Metrics {
     #[stat(desc = "tasks waiting in the policy at the end of the interval (count)")]
     pub waiting: u64,
     #[stat(
-        desc = "what the kernel counted of sched_ext itself, by its name (count; bypass_duration: nanoseconds); empty before 6.15"
+        desc = "what the kernel counted of sched_ext itself, by its name (count; bypass_duration: nanoseconds); empty on kernels that count nothing, such as 6.12"
     )]
     pub kernel_events: BTreeMap<String, u64>,
 }

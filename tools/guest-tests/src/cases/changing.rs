@@ -4,13 +4,13 @@ use super::crowds::{by_load, hogs, watch};
 use super::{PLAIN, USER_TIERS, attach, cgroups, judge};
 use crate::clock::{monotonic, sleep};
 use crate::realtime;
-use crate::{Context, Findings, Load, Row, Test, Waits};
+use crate::{Context, Findings, Row, Test, Waits};
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, setpriority_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::time::Duration;
 
-/// Three busy threads on each CPU, changed from outside.
+/// Ten busy threads on four CPUs, changed from outside.
 pub const ROW: Row = Row {
     name: "class_and_affinity_change",
     what: "threads that change class and affinity while queued",
@@ -61,7 +61,7 @@ fn run(context: &Context, findings: &mut Findings) -> Result<Waits> {
         bind(*thread, 0b1111)?;
     }
     findings.figure(format!("{changes} changes of {} threads", threads.len()));
-    let waits = settle(context, &loads)?;
+    let waits = watch(context, &loads, Duration::from_secs(4))?;
     scheduler.expect_steady(&context.node, findings)?;
     by_load(findings, &loads)?;
     drop(loads);
@@ -89,8 +89,4 @@ fn bind(thread: i32, mask: usize) -> Result<()> {
         .filter(|cpu| mask >> cpu & 1 == 1)
         .for_each(|cpu| cpus.set(cpu));
     sched_setaffinity(Pid::from_raw(thread), &cpus).context("changing an affinity")
-}
-
-fn settle(context: &Context, loads: &[Load]) -> Result<Waits> {
-    watch(context, loads, Duration::from_secs(4))
 }
