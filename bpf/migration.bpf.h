@@ -6,14 +6,23 @@
  */
 
 /*
- * For the current task, entering a callback may count as disabled migration. Whether it does on this kernel
+ * How many programs the current task is in. The kernel calls ops.enqueue() from within another where that puts a CPU's tasks
+ * back, and the current one may be among them: give_up_cpu().
+ */
+u32 programs_entered(void);
+
+/*
+ * For the current task, entering a program may count as disabled migration. Whether it does on this kernel
  * scx_lib_init_probe() has found out when the scheduler was registered.
  */
 static bool is_migration_disabled(const struct task_struct *p)
 {
+	u32 disabled;
+
 	if (!bpf_core_field_exists(p->migration_disabled))
 		return false;
-	if (p->migration_disabled == 1 && __scx_prolog_disables_migration)
-		return bpf_get_current_task_btf() != p;
-	return p->migration_disabled;
+	disabled = p->migration_disabled;
+	if (disabled && __scx_prolog_disables_migration && bpf_get_current_task_btf() == p)
+		return disabled > programs_entered();
+	return disabled;
 }

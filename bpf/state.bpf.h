@@ -43,6 +43,7 @@ struct cpu_ctx {
 	u32 asked;	/* the scheduler has had its part of the user tiers' guaranteed turn */
 	u32 weight;	/* of the running task */
 	u32 taken;	/* a better scheduling class has this CPU */
+	u32 giving_up;	/* its local queue is being put back: ops.enqueue() runs within another program */
 	u32 woken;	/* the running task is within its wake slice */
 	u32 looked_again;	/* this CPU found no work, and looks once more */
 	u64 vt;		/* virtual time of the running task at vt_at */
@@ -147,6 +148,13 @@ static void full_barrier(void)
 static struct cpu_ctx *lookup_cpu(s32 cpu)
 {
 	return ARRAY_ELEM_PTR(cpu_ctxs, cpu, MAX_CPUS);
+}
+
+GLOBAL u32 programs_entered(void)
+{
+	struct cpu_ctx *c = lookup_cpu(bpf_get_smp_processor_id());
+
+	return c && c->giving_up ? 2 : 1;
 }
 
 /* The index of @tier in tables. The barrier: clang leaves the mask out where it knows a range that the verifier does not. */

@@ -14,9 +14,12 @@ static void give_up_cpu(void)
 
 	/* Not a victim: what is sent here now waits for that class. */
 	claim(cpu, TIER_SYSTEM);
-	if (c)
-		c->taken = 1;
+	if (!c)
+		return;
+	c->taken = 1;
+	c->giving_up = 1;
 	scx_bpf_reenqueue_local();
+	c->giving_up = 0;
 }
 
 void BPF_STRUCT_OPS(infera_cpu_release, s32 cpu, struct scx_cpu_release_args *args)

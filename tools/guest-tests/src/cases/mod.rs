@@ -3,6 +3,7 @@
 mod capabilities;
 mod changing;
 mod crowds;
+mod displaced;
 mod dump;
 mod events;
 mod fairness;
@@ -47,6 +48,7 @@ pub const TESTS: &[Test] = &[
     refused::COOKIES,
     leaving::A_SIGNAL,
     stress::SOME_STRESSORS,
+    displaced::BY_REAL_TIME,
     realtime_crowd::ON_EVERY_CPU,
     realtime_poller::A_POLLER,
     hotplug::A_CPU_FLAPS,
