@@ -35,6 +35,8 @@ enum By {
     Script,
     /// A row of tools/guest-tests. New ones are there.
     GuestTests,
+    /// The same, and its machine is stopped from outside.
+    Stopped,
 }
 
 #[derive(Clone, Copy)]
@@ -254,7 +256,10 @@ const FAULTS: &[Fault] = &[
 fn guest_tests_row(row: &infera_guest_tests::Row) -> Fault {
     Fault {
         wait: row.wait.as_secs_f64() * 1e3,
-        by: By::GuestTests,
+        by: match row.stopped {
+            true => By::Stopped,
+            false => By::GuestTests,
+        },
         ..fault(row.name, row.what, Node::Stays, false)
     }
 }
@@ -321,7 +326,9 @@ fn matrix(args: &FaultArgs) -> Result<()> {
         "fault", "disabled ms", "longest wait", "Critical", "lost", "then"
     );
     let mut failed = 0;
-    for batch in wanted.chunks(BATCH) {
+    let (stopped, others): (Vec<_>, Vec<_>) =
+        wanted.iter().partition(|fault| fault.by == By::Stopped);
+    for batch in others.chunks(BATCH).chain(stopped.chunks(1)) {
         failed += run(args, batch)?;
     }
     if failed > 0 {
@@ -334,9 +341,12 @@ fn matrix(args: &FaultArgs) -> Result<()> {
 }
 
 /// One boot; how many failed.
-fn run(args: &FaultArgs, batch: &[Fault]) -> Result<usize> {
-    let of = |by| batch.iter().filter(move |fault| fault.by == by);
-    let rows: Vec<String> = of(By::Script)
+fn run(args: &FaultArgs, batch: &[&Fault]) -> Result<usize> {
+    let by_script = |fault: &&&Fault| fault.by == By::Script;
+    let stopped = batch.iter().any(|fault| fault.by == By::Stopped);
+    let rows: Vec<String> = batch
+        .iter()
+        .filter(by_script)
         .map(|fault| {
             let after = match fault.node {
                 Node::Stays | Node::Returns(_) => "enabled",
@@ -347,12 +357,22 @@ fn run(args: &FaultArgs, batch: &[Fault]) -> Result<usize> {
         .collect();
     let show = if args.verbose { "SHOW=1\n" } else { "" };
     let mut script = format!("ROWS='{}'\n{show}{SCRIPT}\n", rows.join(" "));
-    for fault in of(By::GuestTests) {
+    for fault in batch.iter().filter(|fault| !by_script(fault)) {
         script.push_str(&format!("infera-guest-tests row {}\n", fault.name));
     }
     let options = VmOptions {
         kernel: args.kernel.clone(),
-        exact: true,
+        // In exact time a guest that stands still sees nothing of it.
+        exact: !stopped,
+        cpus: if stopped {
+            2
+        } else {
+            VmOptions::default().cpus
+        },
+        stop_at: stopped.then_some((
+            infera_guest_tests::STOP_LINE,
+            infera_guest_tests::STANDS_STILL,
+        )),
         turn_us: args.turn_us,
         timeout: Duration::from_secs(1800),
         ..VmOptions::default()

@@ -260,13 +260,8 @@ fn vm_run(arguments: VmRun) -> Result<ExitCode> {
         shift: arguments.shift,
         timeout: Duration::from_secs(arguments.timeout),
         append: arguments.append,
-        network: false,
-        disk: None,
         programs: arguments.bin,
-        files: Vec::new(),
-        plugin: None,
-        script: String::new(),
-        accelerator: vm::Accelerator::Probed,
+        ..vm::VmOptions::default()
     };
     let mut stdout = std::io::stdout();
     let outcome = vm::run_bytes(&options, &arguments.command, |bytes| {

@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     cache, image,
@@ -104,6 +105,8 @@ pub struct VmOptions {
     pub script: String,
     /// What executes the guest. Exact runs are always emulated.
     pub accelerator: Accelerator,
+    /// The guest stands still for so long each time it prints this line. Its clock goes on, so not in an exact run.
+    pub stop_at: Option<(&'static str, Duration)>,
 }
 
 impl Default for VmOptions {
@@ -126,6 +129,7 @@ impl Default for VmOptions {
             plugin: None,
             script: String::new(),
             accelerator: Accelerator::default(),
+            stop_at: None,
         }
     }
 }
@@ -209,11 +213,18 @@ pub fn run_bytes(
     );
 
     let mut output = Output::open(&channel)?;
+    let mut stops = 0;
     let started = Instant::now();
     loop {
         // In this order: what a guest wrote before it ended is read.
         let ended = guest.0.try_wait()?;
         output.read(&mut sink)?;
+        if let Some((line, time)) = options.stop_at {
+            while stops < output.count(line) {
+                guest.stand_still(time)?;
+                stops += 1;
+            }
+        }
         if output.status.is_some() {
             guest.power_off()?;
             break;
@@ -357,6 +368,14 @@ fn qemu(options: &VmOptions, accelerator: Accelerator, kernel: &Kernel) -> Comma
 struct Guest(Child);
 
 impl Guest {
+    /// Stops it for so long.
+    fn stand_still(&self, time: Duration) -> Result<()> {
+        let process = Pid::from_child(&self.0);
+        kill_process(process, Signal::STOP).context("stopping the guest")?;
+        thread::sleep(time);
+        kill_process(process, Signal::CONT).context("letting the guest go on")
+    }
+
     /// Waits for the guest to end by itself.
     fn power_off(&mut self) -> Result<()> {
         let started = Instant::now();
@@ -392,6 +411,12 @@ impl Output {
             text: Vec::new(),
             status: None,
         })
+    }
+
+    /// How many lines of it are this one.
+    fn count(&self, line: &str) -> usize {
+        let text = String::from_utf8_lossy(&self.text);
+        text.lines().filter(|printed| *printed == line).count()
     }
 
     /// Takes what has been written since the last time.

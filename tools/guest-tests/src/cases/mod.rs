@@ -8,6 +8,7 @@ mod dump;
 mod events;
 mod fairness;
 mod fence;
+mod frozen;
 mod hotplug;
 mod late;
 mod leaving;
@@ -74,6 +75,7 @@ pub const ROWS: &[Row] = &[
     hotplug::WHILE_STARTING,
     changing::ROW,
     memory::ROW,
+    frozen::ROW,
 ];
 
 /// The tiers that workloads are in.
