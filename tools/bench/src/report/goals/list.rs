@@ -20,7 +20,7 @@ impl fmt::Display for Bound {
     }
 }
 
-/// By how much a latency of ours is above the peer's, where that is less than exact time resolves.
+/// By how much a latency of ours is above another, where that is less than exact time resolves.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Excess {
     us: f64,
@@ -97,10 +97,26 @@ impl Goals {
         } = at;
         let percentile = key.trim_end_matches("_us").replace("p999", "p99.9");
         let what = format!("{scenario}/{rung}: {work} {percentile} / {peer}");
-        let us = ours - theirs;
-        let rotation = medians.rotation_us(at).filter(|most| us < f64::from(*most));
-        let excess = rotation.map(|rotation_us| Excess { us, rotation_us });
-        self.add(what, Some(ours / theirs), Bound::AtMost(bound), excess);
+        let rotation = medians.rotation_us(at);
+        self.latencies(what, ours, theirs, bound, rotation);
+    }
+
+    /// One of our latencies is to be at most another of them, of the same scenario and rung; by the same rule.
+    pub fn order(&mut self, medians: &Medians, what: String, better: Place, worse: Place) {
+        if let (Some(first), Some(second)) = (medians.ours(better), medians.ours(worse)) {
+            let rotation = medians.rotation_us(better);
+            self.latencies(what, first, second, 1.0, rotation);
+        }
+    }
+
+    fn latencies(&mut self, what: String, us: f64, than: f64, bound: f64, rotation: Option<u32>) {
+        let above = us - than;
+        let rotation = rotation.filter(|most| above < f64::from(*most));
+        let excess = rotation.map(|rotation_us| Excess {
+            us: above,
+            rotation_us,
+        });
+        self.add(what, Some(us / than), Bound::AtMost(bound), excess);
     }
 
     fn add(&mut self, what: String, figure: Option<f64>, bound: Bound, excess: Option<Excess>) {

@@ -66,12 +66,8 @@ fn five(medians: &Medians, goals: &mut Goals, rung: u32) {
         key: "p99_us",
     };
     for pair in TIERS.windows(2) {
-        let ratio = medians
-            .ours(at(pair[0]))
-            .zip(medians.ours(at(pair[1])))
-            .map(|(better, worse)| better / worse);
         let what = format!("five-tiers/{rung}: p99 of {} / {}", pair[0], pair[1]);
-        goals.at_most(what, ratio, 1.0);
+        goals.order(medians, what, at(pair[0]), at(pair[1]));
     }
     for tier in TIERS {
         goals.latency(medians, at(tier), "eevdf", 1.0);
