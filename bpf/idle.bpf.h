@@ -10,6 +10,16 @@ static bool core_is_idle(s32 cpu)
 	return idle;
 }
 
+/* A fraction of what a search costs, and on a busy node nearly always the answer. */
+static bool some_cpu_is_idle(void)
+{
+	const struct cpumask *idle = scx_bpf_get_idle_cpumask();
+	bool some = !bpf_cpumask_empty(idle);
+
+	scx_bpf_put_cpumask(idle);
+	return some;
+}
+
 /* pick_idle() on a node with a fence: by the masks of the plan. */
 static s32 pick_idle_fenced(struct task_struct *p, u32 tier, bool whole_core)
 {
@@ -66,6 +76,8 @@ GLOBAL s32 pick_idle(struct task_struct *p __arg_trusted, s32 prev, u32 tier)
 	bool whole_core = smt_enabled && tier <= TIER_HIGH && tier != TIER_SYSTEM;
 	s32 cpu;
 
+	if (!some_cpu_is_idle())
+		return NO_CPU;
 	if (prefers(prev, tier) && bpf_cpumask_test_cpu(prev, p->cpus_ptr) &&
 	    (!whole_core || core_is_idle(prev)) && scx_bpf_test_and_clear_cpu_idle(prev))
 		return prev;

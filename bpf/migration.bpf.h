@@ -5,24 +5,11 @@
  * with a release of two numbers, it refuses the whole object.
  */
 
-/*
- * How many programs the current task is in. The kernel calls ops.enqueue() from within another where that puts a CPU's tasks
- * back, and the current one may be among them: give_up_cpu().
- */
-u32 programs_entered(void);
+/* Whether more than entering programs has disabled migration @disabled times; @pid is the task's. state.bpf.h has it. */
+s32 stays_disabled(u32 disabled, u32 pid);
 
-/*
- * For the current task, entering a program may count as disabled migration. Whether it does on this kernel
- * scx_lib_init_probe() has found out when the scheduler was registered.
- */
 static bool is_migration_disabled(const struct task_struct *p)
 {
-	u32 disabled;
-
-	if (!bpf_core_field_exists(p->migration_disabled))
-		return false;
-	disabled = p->migration_disabled;
-	if (disabled && __scx_prolog_disables_migration && bpf_get_current_task_btf() == p)
-		return disabled > programs_entered();
-	return disabled;
+	return bpf_core_field_exists(p->migration_disabled) && p->migration_disabled &&
+	       stays_disabled(p->migration_disabled, p->pid);
 }

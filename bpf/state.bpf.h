@@ -150,11 +150,21 @@ static struct cpu_ctx *lookup_cpu(s32 cpu)
 	return ARRAY_ELEM_PTR(cpu_ctxs, cpu, MAX_CPUS);
 }
 
-GLOBAL u32 programs_entered(void)
+/*
+ * For the current task, entering a program may count as disabled migration. Whether it does on this kernel
+ * scx_lib_init_probe() has found out when the scheduler was registered. The kernel calls ops.enqueue() from within another
+ * program where that puts a CPU's tasks back, and the current one may be among them: give_up_cpu(). Then it counts twice.
+ */
+GLOBAL s32 stays_disabled(u32 disabled, u32 pid)
 {
-	struct cpu_ctx *c = lookup_cpu(bpf_get_smp_processor_id());
+	struct cpu_ctx *c;
 
-	return c && c->giving_up ? 2 : 1;
+	if (!__scx_prolog_disables_migration || (u32)bpf_get_current_pid_tgid() != pid)
+		return 1;
+	if (disabled == 1)
+		return 0;
+	c = lookup_cpu(bpf_get_smp_processor_id());
+	return disabled > (c && c->giving_up ? 2 : 1);
 }
 
 /* The index of @tier in tables. The barrier: clang leaves the mask out where it knows a range that the verifier does not. */

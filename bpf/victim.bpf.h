@@ -70,6 +70,9 @@ GLOBAL s32 claim_lower(struct task_struct *p __arg_trusted, s32 prev, u32 tier)
 
 	if (!(infera_preempts & TIER_BIT(tier)))
 		return NO_CPU;
+	/* Below, too; here without a loop. */
+	if (from <= TIER_BACKGROUND && claim_from(prev, p, TIER_BACKGROUND, tier))
+		return prev;
 	bpf_for(back, 0, NR_TIERS - from) {
 		u32 runs = TIER_BACKGROUND - back;
 

@@ -4,7 +4,6 @@
 //! one, and never allocates per task.
 
 use crate::bpf::{BpfScheduler, DispatchedTask, QueuedTask, RL_CPU_ANY};
-use crate::callbacks;
 use crate::exit_code::Exit;
 use crate::pace::Pace;
 use crate::stats::Counters;
@@ -19,7 +18,7 @@ use infera_policy::{
     Contained, Decision, Fault, FaultKind, Nanos, Policy, Slept, TaskView, Tier, TierParams,
     TierTable,
 };
-use libbpf_rs::{Link, MapHandle, OpenObject};
+use libbpf_rs::{MapHandle, OpenObject};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::sync::atomic::{Ordering, fence};
@@ -34,8 +33,6 @@ const SLEPT_PERIOD: Nanos = Nanos::from_millis(1);
 /// The attached scheduler.
 pub struct Scheduler<'cb> {
     bpf: BpfScheduler<'cb>,
-    /// The program at each switch ends with it.
-    _switched: Option<Link>,
     policy: Contained,
     pace: Pace,
     orders: Receiver<Order>,
@@ -109,7 +106,7 @@ impl<'cb> Scheduler<'cb> {
         (orders, faults): (Receiver<Order>, Sender<Fault>),
     ) -> Result<Self> {
         let slice = config.tiers.get(Tier::Normal).slice.0;
-        let mut bpf = BpfScheduler::init(
+        let bpf = BpfScheduler::init(
             object,
             None,
             exit_dump_len,
@@ -121,10 +118,8 @@ impl<'cb> Scheduler<'cb> {
             slice,
             "infera",
         )?;
-        let switched = callbacks::switched(&mut bpf.skel)?;
         let mut scheduler = Scheduler {
             bpf,
-            _switched: switched,
             policy,
             pace: Pace::default(),
             orders,
