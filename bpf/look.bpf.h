@@ -19,19 +19,28 @@ struct {
 /* Since 6.7: the timer stays on the CPU that starts it. */
 #define TIMER_CPU_PIN	2
 
-/* Has this CPU look at what it runs, @ns from now at the latest. */
+/* Has this CPU look at what it runs, @ns from now at the latest; where the timer expires before, again then. */
 static void look_in(u64 ns, u64 now)
 {
 	u32 cpu = bpf_get_smp_processor_id();
 	struct cpu_ctx *c = lookup_cpu(cpu);
 	struct look_timer *look;
+	u64 at = now + ns;
 
-	if (!c || (c->look_at > now && c->look_at <= now + ns))
+	if (!c)
 		return;
+	if (c->look_at > now) {
+		if (c->look_at <= at) {
+			if (c->look_then <= c->look_at || c->look_then > at)
+				c->look_then = at;
+			return;
+		}
+		c->look_then = c->look_at;
+	}
 	look = bpf_map_lookup_elem(&look_timers, &cpu);
 	if (!look)
 		return;
-	c->look_at = now + ns;
+	c->look_at = at;
 	bpf_timer_start(&look->timer, ns, TIMER_CPU_PIN);
 }
 
@@ -65,6 +74,10 @@ static int look(void *map, u32 *key, struct bpf_timer *timer)
 	next = least_patience();
 	if (!next && peek_woken(cpu, &head, now))
 		next = MIN_PATIENCE_NS;
+	/* A task that was queued after the one that this was armed for. */
+	if (next && c->look_then > now && c->look_then < now + next)
+		next = c->look_then - now;
+	c->look_then = 0;
 	c->look_at = next ? now + next : 0;
 	if (next)
 		bpf_timer_start(timer, next, TIMER_CPU_PIN);

@@ -77,11 +77,16 @@ void BPF_STRUCT_OPS(infera_running, struct task_struct *p)
 	start_clock(p, t, c, tier, now);
 	show(c, cpu, tier);
 	rank = c->in_turn ? turn_rank(tier) : rank_shown(p, t, cpu);
-	/* A better task is on its way to this CPU: the claim on it stands. */
-	if (c->claimed && c->claimed - 1 < rank)
+	/*
+	 * A better task is on its way to this CPU: the claim on it stands. Its kick may have come while the kernel was
+	 * choosing @p, after ops.dispatch() looked into the queues, and be forgotten with that choice.
+	 */
+	if (c->claimed && c->claimed - 1 < rank) {
 		rank = c->claimed - 1;
-	else
+		preempt(cpu);
+	} else {
 		c->claimed = 0;
+	}
 	c->tier = rank;
 	c->since[tier] = now;
 	if (tier == TIER_CRITICAL && is_fenced(cpu))

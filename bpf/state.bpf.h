@@ -54,6 +54,7 @@ struct cpu_ctx {
 	u64 since[TIER_SLOTS];	/* each tier last had a turn here, or had nothing waiting */
 	u64 pinned_at;		/* the same for the pinned queue */
 	u64 look_at;		/* when the timer of this CPU expires; in the past: it is not armed */
+	u64 look_then;		/* when it is to expire after that; 0: when it expires, that is decided */
 	u64 realtime_since;	/* the timer has seen a real-time thread here each time since then; 0: not the last time */
 	u64 kept_since;	/* the same, and each time a task waited for this CPU alone */
 	u64 wanted_at;	/* infera_measure() last found such a task in a queue */
