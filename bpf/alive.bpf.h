@@ -128,11 +128,14 @@ static int check_alive(void *map, int *key, struct bpf_timer *timer)
 			scx_bpf_exit(EXIT_REALTIME, "real-time threads have had every CPU for %d ms", REALTIME_MS);
 			return 0;
 		}
-		/* Before the kernel takes the wait for a task that the scheduler lost, after 30 s. */
-		if (kept > KEPT_MS * (NSEC_PER_SEC / 1000)) {
-			scx_bpf_exit(EXIT_PAUSE, "a real-time thread has kept a CPU from a task for %d ms", KEPT_MS);
-			return 0;
-		}
+	}
+	/*
+	 * Before the kernel takes the wait for a task that the scheduler lost, after 30 s. Also on kernels with a server for
+	 * sched_ext, which may have ended: is_served().
+	 */
+	if (kept > KEPT_MS * (NSEC_PER_SEC / 1000)) {
+		scx_bpf_exit(EXIT_PAUSE, "a real-time thread has kept a CPU from a task for %d ms", KEPT_MS);
+		return 0;
 	}
 	if (time_after(now, alive_until)) {
 		scx_bpf_exit(EXIT_SILENT, "user space has given no sign of life for %d ms", ALIVE_MS);

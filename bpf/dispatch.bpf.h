@@ -30,6 +30,7 @@ static void go_idle(struct search *s)
 {
 	struct cpu_ctx *c = s->c;
 
+	c->taken_at = 0;
 	went_idle_at = s->now;
 	went_idle = s->cpu;
 	full_barrier();
@@ -51,6 +52,9 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 
 	if (!s.c)
 		return;
+	/* For the kernel's server: it ends where it finds nothing, so that the queue itself is asked. is_served(). */
+	if (s.c->taken)
+		fill(&s.c->pinned, s.now);
 	/* The local queue was empty: what was sent here has run, or went elsewhere. */
 	s.c->claimed = 0;
 	s.c->taken = 0;

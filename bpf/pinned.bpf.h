@@ -1,6 +1,32 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Tasks that have one CPU to go to: by affinity, or because they may not migrate now. */
 
+/*
+ * What a real-time thread has to have kept a CPU for before its server counts, and for how long that is remembered. Since 7.0 the
+ * kernel gives the tasks of sched_ext on such a CPU 50 ms of each second.
+ */
+#define KEPT_LONG_NS	(100 * 1000000ULL)
+#define SERVED_NS	(2 * NSEC_PER_SEC)
+
+/* A task starts on @c. */
+static void note_kept(struct cpu_ctx *c, u64 now)
+{
+	if (c->taken_at && time_delta(now, c->taken_at) > KEPT_LONG_NS)
+		c->kept_at = now;
+	c->taken_at = 0;
+}
+
+/*
+ * Only the kernel's server lets tasks of sched_ext run on @cpu. It ends for good where it finds no task to run, and a task in the
+ * policy's hands is none: until the next time at which this CPU gets its first runnable task, which with a hog is never.
+ */
+static bool is_served(s32 cpu, u64 now)
+{
+	struct cpu_ctx *c = lookup_cpu(cpu);
+
+	return c && c->kept_at && time_delta(now, c->kept_at) < SERVED_NS;
+}
+
 /* find_cpu() for a task that can only run on @cpu. */
 static u32 find_pinned(struct task_struct *p, struct infera_task *t, s32 cpu, u32 tier, u64 now)
 {
@@ -69,6 +95,8 @@ GLOBAL s32 enqueue_pinned(struct task_struct *p __arg_trusted, u32 tier, s32 cpu
 	}
 	preempted = t->rest >= MIN_REST_NS;
 	slice = slice_without_policy(t, tier, enq_flags);
+	if (!slice && is_served(cpu, now))
+		slice = slice_of(tier);
 	if (!slice)
 		queue_to_user(p, tier, cpu, enq_flags, now);
 	else if (!is_user_tier(tier) && served_as(p, tier) != NO_TIER)

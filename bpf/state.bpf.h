@@ -44,6 +44,8 @@ struct cpu_ctx {
 	u32 weight;	/* of the running task */
 	u32 taken;	/* a better scheduling class has this CPU */
 	u32 giving_up;	/* its local queue is being put back: ops.enqueue() runs within another program */
+	u64 taken_at;	/* since when it has this CPU, as far as no task has started and the CPU was not idle; 0: it has not */
+	u64 kept_at;	/* a task of sched_ext last started after a better class had kept this CPU for KEPT_LONG_NS */
 	u32 woken;	/* the running task is within its wake slice */
 	u32 looked_again;	/* this CPU found no work, and looks once more */
 	u64 vt;		/* virtual time of the running task at vt_at */

@@ -19,6 +19,7 @@ static void give_up_cpu(void)
 	if (!c)
 		return;
 	c->taken = 1;
+	c->taken_at = clock_ns();
 	c->giving_up = 1;
 	scx_bpf_reenqueue_local();
 	c->giving_up = 0;
