@@ -69,6 +69,11 @@ tiers() {
 }
 
 safe_mode() {
+	# While a CPU is busy the guest's time is instructions; while all idle it follows the host's clock, and the figure with it.
+	busy=$CG$(of_tier background)/busy.scope
+	mkdir -p $busy
+	infera-load hogs --cgroup $busy --count 1 >/dev/null &
+	hog=$!
 	infera-load await --state disabled --timeout-ms 60000 -- true >/tmp/down &
 	awaiting=$!
 	sleep 1
@@ -77,6 +82,8 @@ safe_mode() {
 	grep -q '"reached":true' /tmp/down || fail "still attached a minute after the annotation"
 	eventually 50 "the log's line" grep -q 'standing down' $LOG
 	echo "DOWN $(cat /tmp/down) $(grep 'standing down' $LOG | tail -1)"
+	kill $hog
+	wait $hog
 	eventually 100 "the metric" sh -c "wget -q -O - http://127.0.0.1:9100/metrics | grep -q '^infera_scheduler_attached 0'"
 	[ "$(metric 'infera_safe_mode{reason="annotation"}')" = 1 ] || fail "no infera_safe_mode: $(page metrics | grep safe)"
 	echo "NEED enforcement"
