@@ -42,7 +42,7 @@ use simplelog::{ColorChoice, ConfigBuilder, LevelFilter, TermLogger, TerminalMod
 use source::Source;
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -136,8 +136,18 @@ fn run(args: Args) -> Result<Status, Refusal> {
     })?;
     let drill = args.drill.as_deref().map(parse_drill).transpose()?;
     let hotplugs = infera_kernel::hotplugs(Path::new("/"));
+    let came_or_went = || infera_kernel::hotplugs(Path::new("/")) != hotplugs;
+    let again = || {
+        Refusal::new(
+            Status::Again,
+            "CPUs came or went while the scheduler started: start it again",
+        )
+    };
     let topology = Topology::read(Path::new(SYS_CPUS))
-        .map_err(|error| Refusal::new(Status::Internal, error.to_string()))?
+        .map_err(|error| match came_or_went() {
+            true => again(),
+            false => Refusal::new(Status::Internal, error.to_string()),
+        })?
         .with_partitions(Path::new(CGROUP_ROOT));
     let plan = Plan::new(&topology, &config);
     if args.dry_run {
@@ -223,23 +233,28 @@ fn run(args: Args) -> Result<Status, Refusal> {
     grace.iter_mut().for_each(|thread| thread.boost(true));
     let mut object = MaybeUninit::uninit();
     loading::keep_warnings(args.verbose);
-    let mut scheduler = scheduler::Scheduler::attach(
-        &mut object,
-        policy,
-        &config,
-        &plan,
-        (args.exit_dump_len, args.verbose),
-        (orders, faults_in),
-    )
-    .map_err(|error| loading::refused(&error))?;
+    let (place, config_now, plan_now) = (&mut object, &config, &plan);
+    let attached = catch_unwind(AssertUnwindSafe(move || {
+        scheduler::Scheduler::attach(
+            place,
+            policy,
+            config_now,
+            plan_now,
+            (args.exit_dump_len, args.verbose),
+            (orders, faults_in),
+        )
+    }));
+    let mut scheduler = match attached {
+        Ok(attached) => attached.map_err(|error| loading::refused(&error))?,
+        // The crate reads the CPUs, too, and panics where one goes meanwhile.
+        Err(_) if came_or_went() => return Err(again()),
+        Err(panic) => resume_unwind(panic),
+    };
     loading::drop_messages();
     // From opening the overlay on, the kernel ends it when a CPU comes or goes. The plan is older than that.
-    if infera_kernel::hotplugs(Path::new("/")) != hotplugs {
+    if came_or_went() {
         let _ = scheduler.detach();
-        return Err(Refusal::new(
-            Status::Again,
-            "CPUs came or went while the scheduler started: start it again",
-        ));
+        return Err(again());
     }
     hangup::take();
     let map = scheduler.cgroup_map().map_err(internal)?;
