@@ -170,6 +170,20 @@ static s32 start_checking(void)
  */
 static volatile u32 measured;
 
+/* @p, which is queued in @dsq, has exactly one CPU to go to. */
+GLOBAL s32 waits_for_one_cpu(struct task_struct *p __arg_trusted, u64 dsq)
+{
+	return dsq < TIER_DSQ(0) || is_pinned(p);
+}
+
+/* The tables left @p of @tier without a CPU that serves its tier's queue @dsq. */
+GLOBAL s32 is_left_out(struct task_struct *p __arg_trusted, u32 tier, u64 dsq)
+{
+	u32 served = served_as(p, tier);
+
+	return served == NO_TIER || (dsq == TIER_DSQ(TIER_CRITICAL) && served != TIER_CRITICAL);
+}
+
 /*
  * How long the tasks of a queue have waited: its first ones. One that the tables left without a CPU of
  * this queue after it was queued goes to the queue of its own CPU.
@@ -186,25 +200,17 @@ static void measure_queue(struct queue *q, u64 dsq, u64 now)
 		bool taken = false;
 
 		fill(q, now);
-		if (its && (dsq < TIER_DSQ(0) || is_pinned(p))) {
+		if (its && waits_for_one_cpu(p, dsq)) {
 			its->wanted_at = now;
 			taken = its->taken || its->realtime_since;
 		}
-		if (t && dsq >= TIER_DSQ(0)) {
-			u32 served = served_as(p, t->tier);
-
-			if ((served == NO_TIER ||
-			     (dsq == TIER_DSQ(TIER_CRITICAL) && served != TIER_CRITICAL))) {
-				scx_bpf_dsq_move_set_vtime(BPF_FOR_EACH_ITER,
-							   next_turn(cpu, t->tier));
-				if (scx_bpf_dsq_move_vtime(BPF_FOR_EACH_ITER, p, cpu_to_dsq(cpu), 0)) {
-					struct cpu_ctx *c = lookup_cpu(cpu);
-
-					if (c)
-						fill(&c->pinned, now);
-					scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
-					continue;
-				}
+		if (t && dsq >= TIER_DSQ(0) && is_left_out(p, t->tier, dsq)) {
+			scx_bpf_dsq_move_set_vtime(BPF_FOR_EACH_ITER, next_turn(cpu, t->tier));
+			if (scx_bpf_dsq_move_vtime(BPF_FOR_EACH_ITER, p, cpu_to_dsq(cpu), 0)) {
+				if (its)
+					fill(&its->pinned, now);
+				scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
+				continue;
 			}
 		}
 

@@ -52,7 +52,7 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 
 	if (!s.c)
 		return;
-	/* For the kernel's server: it ends where it finds nothing, so that the queue itself is asked. is_served(). */
+	/* This may be the kernel's server, which ends where it finds no task: ask the queue, whatever is known of it. is_served(). */
 	if (s.c->taken)
 		fill(&s.c->pinned, s.now);
 	/* The local queue was empty: what was sent here has run, or went elsewhere. */

@@ -10,7 +10,7 @@ static bool core_is_idle(s32 cpu)
 	return idle;
 }
 
-/* A fraction of what a search costs, and on a busy node nearly always the answer. */
+/* Whether a search is worth its cost: on a busy node no CPU is idle. */
 static bool some_cpu_is_idle(void)
 {
 	const struct cpumask *idle = scx_bpf_get_idle_cpumask();

@@ -2,29 +2,30 @@
 /* Tasks that have one CPU to go to: by affinity, or because they may not migrate now. */
 
 /*
- * What a real-time thread has to have kept a CPU for before its server counts, and for how long that is remembered. Since 7.0 the
- * kernel gives the tasks of sched_ext on such a CPU 50 ms of each second.
+ * Since 7.0 the kernel has a server for sched_ext: on a CPU that a real-time thread keeps it runs tasks of sched_ext for 50 ms of
+ * each second. A task that starts later than SERVER_NS after such a thread took the CPU was started by that server, which is
+ * expected to go on for SERVED_NS.
  */
-#define KEPT_LONG_NS	(100 * 1000000ULL)
+#define SERVER_NS	(100 * 1000000ULL)
 #define SERVED_NS	(2 * NSEC_PER_SEC)
 
 /* A task starts on @c. */
-static void note_kept(struct cpu_ctx *c, u64 now)
+static void note_server(struct cpu_ctx *c, u64 now)
 {
-	if (c->taken_at && time_delta(now, c->taken_at) > KEPT_LONG_NS)
-		c->kept_at = now;
+	if (c->taken_at && time_delta(now, c->taken_at) > SERVER_NS)
+		c->served_at = now;
 	c->taken_at = 0;
 }
 
 /*
- * Only the kernel's server lets tasks of sched_ext run on @cpu. It ends for good where it finds no task to run, and a task in the
- * policy's hands is none: until the next time at which this CPU gets its first runnable task, which with a hog is never.
+ * Tasks run on @cpu by the kernel's server alone. It ends where it finds none to run, and starts again only when the CPU gets its
+ * first runnable task, which beside a bound hog does not happen. So the CPU's queue must not be empty while tasks wait.
  */
 static bool is_served(s32 cpu, u64 now)
 {
 	struct cpu_ctx *c = lookup_cpu(cpu);
 
-	return c && c->kept_at && time_delta(now, c->kept_at) < SERVED_NS;
+	return c && c->served_at && time_delta(now, c->served_at) < SERVED_NS;
 }
 
 /* find_cpu() for a task that can only run on @cpu. */
@@ -95,6 +96,7 @@ GLOBAL s32 enqueue_pinned(struct task_struct *p __arg_trusted, u32 tier, s32 cpu
 	}
 	preempted = t->rest >= MIN_REST_NS;
 	slice = slice_without_policy(t, tier, enq_flags);
+	/* In the policy's hands it would be in no queue. */
 	if (!slice && is_served(cpu, now))
 		slice = slice_of(tier);
 	if (!slice)

@@ -62,7 +62,7 @@ void BPF_STRUCT_OPS(infera_running, struct task_struct *p)
 	tier = slot(t->tier);
 	t->charged = p->se.sum_exec_runtime;
 	c->taken = 0;
-	note_kept(c, now);
+	note_server(c, now);
 	c->cut = 0;
 	c->in_turn = 0;
 	if (c->guaranteed) {

@@ -44,8 +44,6 @@ struct cpu_ctx {
 	u32 weight;	/* of the running task */
 	u32 taken;	/* a better scheduling class has this CPU */
 	u32 giving_up;	/* its local queue is being put back: ops.enqueue() runs within another program */
-	u64 taken_at;	/* since when it has this CPU, as far as no task has started and the CPU was not idle; 0: it has not */
-	u64 kept_at;	/* a task of sched_ext last started after a better class had kept this CPU for KEPT_LONG_NS */
 	u32 woken;	/* the running task is within its wake slice */
 	u32 looked_again;	/* this CPU found no work, and looks once more */
 	u64 vt;		/* virtual time of the running task at vt_at */
@@ -60,6 +58,8 @@ struct cpu_ctx {
 	u64 realtime_since;	/* the timer has seen a real-time thread here each time since then; 0: not the last time */
 	u64 kept_since;	/* the same, and each time a task waited for this CPU alone */
 	u64 wanted_at;	/* infera_measure() last found such a task in a queue */
+	u64 taken_at;		/* a better class took this CPU; 0: a task of sched_ext has started since, or the CPU was idle */
+	u64 served_at;		/* the kernel's server for sched_ext last gave this CPU to a task: is_served() */
 	u64 nothing_at;		/* this CPU last found every queue empty */
 	u64 pinned_turn;	/* pinned queue: the last turn taken */
 	u64 pinned_turns[TIER_SLOTS];	/* and the last one given out to each tier */

@@ -8,7 +8,7 @@
  * callbacks.rs.
  */
 
-/* The CPU on which this runs has been taken. */
+/* A better class has taken the CPU on which this runs. */
 static void give_up_cpu(void)
 {
 	s32 cpu = bpf_get_smp_processor_id();
