@@ -1,34 +1,34 @@
-//! A machine whose CPUs stand still while its clock goes on, as one whose host is paused or that is being migrated.
+//! A frozen machine: its CPUs stop while its clock goes on, as when the host is paused or migrates it.
 //!
-//! Only what runs the guest can do that. It is asked by a line of output.
+//! Only xtask, which runs QEMU, can freeze it. A row prints a line to ask for that.
 
 use crate::clock::{monotonic, sleep};
 use anyhow::{Result, bail};
 use std::time::Duration;
 
-/// Where a guest prints this line, xtask stops it for [`STANDS_STILL`].
-pub const LINE: &str = "stop this machine";
+/// Each time a guest prints this line, xtask freezes it for [`FROZEN`].
+pub const FREEZE_LINE: &str = "freeze this machine";
 
-/// For how long.
-pub const STANDS_STILL: Duration = Duration::from_millis(900);
+/// How long it is frozen.
+pub const FROZEN: Duration = Duration::from_millis(900);
 
-/// How often the clock is looked at.
-const LOOK: Duration = Duration::from_millis(20);
+/// How often the clock is read.
+const POLL: Duration = Duration::from_millis(20);
 
-/// A jump of the clock that is no late wakeup.
+/// A jump of the clock that no late wakeup explains.
 const JUMP: Duration = Duration::from_millis(700);
 
-/// It has been asked for, and does not come.
+/// After this nothing will freeze it.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Has the machine stopped, and comes back when it goes on.
-pub fn stand_still() -> Result<()> {
+/// Has the machine frozen, and returns when it goes on.
+pub fn freeze() -> Result<()> {
     // Before the line: it may happen at once.
     let start = monotonic();
-    println!("{LINE}");
+    println!("{FREEZE_LINE}");
     let mut before = start;
     while before - start < LIMIT {
-        sleep(LOOK);
+        sleep(POLL);
         let now = monotonic();
         if now - before >= JUMP {
             return Ok(());
@@ -36,7 +36,7 @@ pub fn stand_still() -> Result<()> {
         before = now;
     }
     bail!(
-        "the machine did not stand still within {} s",
+        "the machine was not frozen within {} s: run this row by `cargo xtask faults`",
         LIMIT.as_secs()
     )
 }

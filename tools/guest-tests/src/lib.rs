@@ -24,7 +24,7 @@ mod worker;
 
 pub use cgroup::Cgroup;
 pub use findings::{Findings, failure};
-pub use freeze::{LINE as STOP_LINE, STANDS_STILL};
+pub use freeze::{FREEZE_LINE, FROZEN};
 pub use load::{Crowd, Load};
 pub use node::Node;
 pub use realtime::{Children, enter as enter_realtime};
@@ -68,8 +68,8 @@ pub struct Row {
     pub what: &'static str,
     /// No task may wait longer.
     pub wait: Duration,
-    /// Whether the row has its machine stopped from outside, by [`STOP_LINE`].
-    pub stopped: bool,
+    /// Whether the row has its machine frozen from outside, by [`FREEZE_LINE`].
+    pub frozen: bool,
     /// Virtual time after which the row has hung.
     pub limit: Duration,
     /// Runs it.

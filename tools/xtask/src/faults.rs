@@ -8,6 +8,7 @@ use crate::vm::{self, VmOptions, console_tail};
 use crate::{kernel, kernel_fetch};
 use anyhow::{Result, bail};
 use clap::Args;
+use infera_guest_tests::{FREEZE_LINE, FROZEN};
 use std::time::Duration;
 
 const SCRIPT: &str = include_str!("../guest-scripts/faults.sh");
@@ -35,8 +36,8 @@ enum By {
     Script,
     /// A row of tools/guest-tests. New ones are there.
     GuestTests,
-    /// The same, and its machine is stopped from outside.
-    Stopped,
+    /// The same, in a machine that is frozen when the row asks for it.
+    Frozen,
 }
 
 #[derive(Clone, Copy)]
@@ -256,8 +257,8 @@ const FAULTS: &[Fault] = &[
 fn guest_tests_row(row: &infera_guest_tests::Row) -> Fault {
     Fault {
         wait: row.wait.as_secs_f64() * 1e3,
-        by: match row.stopped {
-            true => By::Stopped,
+        by: match row.frozen {
+            true => By::Frozen,
             false => By::GuestTests,
         },
         ..fault(row.name, row.what, Node::Stays, false)
@@ -326,9 +327,9 @@ fn matrix(args: &FaultArgs) -> Result<()> {
         "fault", "disabled ms", "longest wait", "Critical", "lost", "then"
     );
     let mut failed = 0;
-    let (stopped, others): (Vec<_>, Vec<_>) =
-        wanted.iter().partition(|fault| fault.by == By::Stopped);
-    for batch in others.chunks(BATCH).chain(stopped.chunks(1)) {
+    let (frozen, others): (Vec<_>, Vec<_>) =
+        wanted.iter().partition(|fault| fault.by == By::Frozen);
+    for batch in others.chunks(BATCH).chain(frozen.chunks(1)) {
         failed += run(args, batch)?;
     }
     if failed > 0 {
@@ -342,11 +343,11 @@ fn matrix(args: &FaultArgs) -> Result<()> {
 
 /// One boot; how many failed.
 fn run(args: &FaultArgs, batch: &[&Fault]) -> Result<usize> {
-    let by_script = |fault: &&&Fault| fault.by == By::Script;
-    let stopped = batch.iter().any(|fault| fault.by == By::Stopped);
-    let rows: Vec<String> = batch
+    let (scripted, in_rust): (Vec<&Fault>, Vec<&Fault>) =
+        batch.iter().partition(|fault| fault.by == By::Script);
+    let frozen = batch.iter().any(|fault| fault.by == By::Frozen);
+    let rows: Vec<String> = scripted
         .iter()
-        .filter(by_script)
         .map(|fault| {
             let after = match fault.node {
                 Node::Stays | Node::Returns(_) => "enabled",
@@ -357,22 +358,15 @@ fn run(args: &FaultArgs, batch: &[&Fault]) -> Result<usize> {
         .collect();
     let show = if args.verbose { "SHOW=1\n" } else { "" };
     let mut script = format!("ROWS='{}'\n{show}{SCRIPT}\n", rows.join(" "));
-    for fault in batch.iter().filter(|fault| !by_script(fault)) {
+    for fault in in_rust {
         script.push_str(&format!("infera-guest-tests row {}\n", fault.name));
     }
     let options = VmOptions {
         kernel: args.kernel.clone(),
-        // In exact time a guest that stands still sees nothing of it.
-        exact: !stopped,
-        cpus: if stopped {
-            2
-        } else {
-            VmOptions::default().cpus
-        },
-        stop_at: stopped.then_some((
-            infera_guest_tests::STOP_LINE,
-            infera_guest_tests::STANDS_STILL,
-        )),
+        // In exact time the clock of a frozen guest stops, too.
+        exact: !frozen,
+        cpus: if frozen { 2 } else { 4 },
+        freeze_at: frozen.then_some((FREEZE_LINE, FROZEN)),
         turn_us: args.turn_us,
         timeout: Duration::from_secs(1800),
         ..VmOptions::default()

@@ -105,8 +105,8 @@ pub struct VmOptions {
     pub script: String,
     /// What executes the guest. Exact runs are always emulated.
     pub accelerator: Accelerator,
-    /// The guest stands still for so long each time it prints this line. Its clock goes on, so not in an exact run.
-    pub stop_at: Option<(&'static str, Duration)>,
+    /// The guest is frozen for this time whenever it prints this line. Its clock goes on meanwhile, but not in an exact run.
+    pub freeze_at: Option<(&'static str, Duration)>,
 }
 
 impl Default for VmOptions {
@@ -129,7 +129,7 @@ impl Default for VmOptions {
             plugin: None,
             script: String::new(),
             accelerator: Accelerator::default(),
-            stop_at: None,
+            freeze_at: None,
         }
     }
 }
@@ -213,16 +213,16 @@ pub fn run_bytes(
     );
 
     let mut output = Output::open(&channel)?;
-    let mut stops = 0;
+    let mut freezes = 0;
     let started = Instant::now();
     loop {
         // In this order: what a guest wrote before it ended is read.
         let ended = guest.0.try_wait()?;
         output.read(&mut sink)?;
-        if let Some((line, time)) = options.stop_at {
-            while stops < output.count(line) {
-                guest.stand_still(time)?;
-                stops += 1;
+        if let Some((line, time)) = options.freeze_at {
+            while freezes < output.count(line) {
+                guest.freeze(time)?;
+                freezes += 1;
             }
         }
         if output.status.is_some() {
@@ -368,10 +368,10 @@ fn qemu(options: &VmOptions, accelerator: Accelerator, kernel: &Kernel) -> Comma
 struct Guest(Child);
 
 impl Guest {
-    /// Stops it for so long.
-    fn stand_still(&self, time: Duration) -> Result<()> {
+    /// Stops QEMU's process for this time.
+    fn freeze(&self, time: Duration) -> Result<()> {
         let process = Pid::from_child(&self.0);
-        kill_process(process, Signal::STOP).context("stopping the guest")?;
+        kill_process(process, Signal::STOP).context("freezing the guest")?;
         thread::sleep(time);
         kill_process(process, Signal::CONT).context("letting the guest go on")
     }

@@ -15,7 +15,7 @@ pub const ROW: Row = Row {
     name: "class_and_affinity_change",
     what: "threads that change class and affinity while queued",
     wait: Duration::from_millis(3_000),
-    stopped: false,
+    frozen: false,
     limit: Duration::from_secs(90),
     run,
 };

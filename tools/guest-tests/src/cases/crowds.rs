@@ -13,7 +13,7 @@ pub const SYSTEM_ROW: Row = Row {
     name: "system_crowd",
     what: "8 busy System threads, 8 of other tiers, 4 CPUs",
     wait: Duration::from_millis(3_000),
-    stopped: false,
+    frozen: false,
     limit: Duration::from_secs(90),
     run: system_crowd,
 };
@@ -34,7 +34,7 @@ const fn pinned_row(
         name,
         what,
         wait: PROMISED,
-        stopped: false,
+        frozen: false,
         limit: Duration::from_secs(90),
         run,
     }
@@ -85,7 +85,7 @@ pub const CPUSET_ROW: Row = Row {
     name: "overcommitted_cpuset",
     what: "24 busy threads in a cpuset of one CPU",
     wait: Duration::from_millis(3_000),
-    stopped: false,
+    frozen: false,
     limit: Duration::from_secs(60),
     run: overcommitted_cpuset,
 };

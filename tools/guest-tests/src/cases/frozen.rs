@@ -1,20 +1,21 @@
-//! The machine stands still, three times in a row.
+//! The machine freezes, three times in a row.
 
 use super::crowds::{hogs, watch_for};
 use super::{attach, cgroups};
 use crate::clock::sleep;
-use crate::freeze::{STANDS_STILL, stand_still};
+use crate::freeze::freeze;
 use crate::{Context, Findings, Row, Waits};
 use anyhow::Result;
 use infera_policy::Tier;
 use std::time::Duration;
 
-/// No eject: who was away does not judge. The time for which the machine stands still is part of a wait.
+/// No eject: guard and overlay notice that they were late themselves. The wait has the freeze in it, and in this guest, whose time is
+/// not exact, the load of the host, too. So its bound finds lost tasks alone.
 pub const ROW: Row = Row {
-    name: "machine_stands_still",
-    what: "the machine stands still for 0.9 s, three times",
-    wait: Duration::from_millis(STANDS_STILL.as_millis() as u64 + 600),
-    stopped: true,
+    name: "frozen_machine",
+    what: "the machine freezes for 0.9 s, three times",
+    wait: Duration::from_secs(10),
+    frozen: true,
     limit: Duration::from_secs(120),
     run,
 };
@@ -35,7 +36,7 @@ fn run(context: &Context, findings: &mut Findings) -> Result<Waits> {
     ];
     for _ in 0..TIMES {
         sleep(BETWEEN);
-        stand_still()?;
+        freeze()?;
     }
     let waits = watch_for(context, &loads, BETWEEN, LOST)?;
     scheduler.expect_steady(&context.node, findings)?;

@@ -13,7 +13,7 @@ pub const FLAPS: Row = Row {
     name: "cpu_flaps",
     what: "a CPU goes and comes twenty times",
     wait: WAIT,
-    stopped: false,
+    frozen: false,
     limit: Duration::from_secs(120),
     run: flaps,
 };
@@ -23,7 +23,7 @@ pub const WHILE_STARTING: Row = Row {
     name: "cpu_goes_while_it_starts",
     what: "a CPU goes while the scheduler starts, twenty times",
     wait: WAIT,
-    stopped: false,
+    frozen: false,
     limit: Duration::from_secs(400),
     run: |context, findings| while_starting(context, findings, MOMENTS, STEP),
 };
@@ -39,7 +39,7 @@ const SMT: Row = Row {
     name: "smt_off_and_on",
     what: "SMT is switched off and on, five times",
     wait: WAIT,
-    stopped: false,
+    frozen: false,
     limit: Duration::from_secs(120),
     run: smt,
 };

@@ -15,7 +15,7 @@ pub const ROW: Row = Row {
     name: "attach_without_memory",
     what: "attach while memory is short",
     wait: Duration::from_millis(3_000),
-    stopped: false,
+    frozen: false,
     limit: Duration::from_secs(120),
     run,
 };

@@ -12,7 +12,7 @@ pub const ROW: Row = Row {
     name: "offline_cpu_in_the_mask",
     what: "threads whose mask has an offline CPU",
     wait: PROMISED,
-    stopped: false,
+    frozen: false,
     limit: Duration::from_secs(60),
     run,
 };

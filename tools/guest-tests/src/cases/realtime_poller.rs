@@ -14,7 +14,7 @@ pub const ROW: Row = Row {
     name: "rt_poller",
     what: "a real-time thread keeps a CPU with bound threads",
     wait: Duration::from_secs(25),
-    stopped: false,
+    frozen: false,
     limit: Duration::from_secs(120),
     run,
 };

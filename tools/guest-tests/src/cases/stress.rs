@@ -15,7 +15,7 @@ pub const ROW: Row = Row {
     name: "stress_ng",
     what: "stress-ng's scheduler class but softlockup, one stressor after another",
     wait: WAIT,
-    stopped: false,
+    frozen: false,
     limit: Duration::from_secs(900),
     run: |context, findings| stress(context, findings, &ALL),
 };
