@@ -5,7 +5,7 @@
  * with a release of two numbers, it refuses the whole object.
  */
 
-/* Whether more than entering programs has disabled migration @disabled times; @pid is the task's. state.bpf.h has it. */
+/* Whether the task @pid disabled migration itself: @disabled counts the programs that it has entered, too. In state.bpf.h. */
 s32 stays_disabled(u32 disabled, u32 pid);
 
 static bool is_migration_disabled(const struct task_struct *p)

@@ -26,7 +26,7 @@ enum infera_size {
 	ALIVE_CHECK_MS	= 250,	/* how often that is checked */
 	LOOP_MS		= 1000,	/* the loop's longest round, while work waits for it */
 	REALTIME_MS	= 500,	/* how long real-time threads may have every CPU, where the kernel serves nothing beside them */
-	KEPT_MS		= 20000,/* how long a real-time thread may keep a CPU from a task that waits there, on such a kernel */
+	KEPT_MS		= 20000,/* how long a real-time thread may keep a CPU from a task that waits there */
 	ATTACH_MS	= 20000,/* the same from loading until its first sign of life */
 	MEASURED	= 32,	/* tasks looked at in each queue to find the longest wait */
 	MAX_DEPTH	= 32,	/* cgroup levels walked when a task is seen in a new cgroup */

@@ -67,6 +67,11 @@ impl Refusal {
             sentence: sentence.into(),
         }
     }
+
+    /// Prints the sentence where errors go.
+    pub fn print(&self) {
+        eprintln!("scx_infera: {}", self.sentence);
+    }
 }
 
 #[cfg(test)]

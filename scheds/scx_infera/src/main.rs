@@ -14,6 +14,7 @@ mod events;
 mod exit_code;
 mod follow;
 mod hangup;
+mod hotplug;
 mod loading;
 mod monitor;
 mod pace;
@@ -31,6 +32,7 @@ use clap::Parser;
 use cli::Args;
 use crossbeam::channel::bounded;
 use exit_code::{Refusal, Status, why_it_ended};
+use hotplug::Hotplugs;
 use infera_heartbeat::{Page, Phase};
 use infera_plan::{ConfigError, Plan, Topology};
 use infera_policy::{Contained, Drill, REGISTRY, Sabotage, find, names};
@@ -135,17 +137,10 @@ fn run(args: Args) -> Result<Status, Refusal> {
         )
     })?;
     let drill = args.drill.as_deref().map(parse_drill).transpose()?;
-    let hotplugs = infera_kernel::hotplugs(Path::new("/"));
-    let came_or_went = || infera_kernel::hotplugs(Path::new("/")) != hotplugs;
-    let again = || {
-        Refusal::new(
-            Status::Again,
-            "CPUs came or went while the scheduler started: start it again",
-        )
-    };
+    let hotplugs = Hotplugs::read();
     let topology = Topology::read(Path::new(SYS_CPUS))
-        .map_err(|error| match came_or_went() {
-            true => again(),
+        .map_err(|error| match hotplugs.changed() {
+            true => hotplug::refusal(),
             false => Refusal::new(Status::Internal, error.to_string()),
         })?
         .with_partitions(Path::new(CGROUP_ROOT));
@@ -231,6 +226,12 @@ fn run(args: Args) -> Result<Status, Refusal> {
     // have given up the right to undo it by then.
     let mut grace = infera_link::GraceThread::find();
     grace.iter_mut().for_each(|thread| thread.boost(true));
+    let (loading_in, loading) = bounded(0);
+    if guarded {
+        start("infera-hotplug", move || {
+            hotplug::give_up(hotplugs, &loading)
+        })?;
+    }
     let mut object = MaybeUninit::uninit();
     loading::keep_warnings(args.verbose);
     let (place, config_now, plan_now) = (&mut object, &config, &plan);
@@ -245,16 +246,18 @@ fn run(args: Args) -> Result<Status, Refusal> {
         )
     }));
     let mut scheduler = match attached {
-        Ok(attached) => attached.map_err(|error| loading::refused(&error))?,
-        // The crate reads the CPUs, too, and panics where one goes meanwhile.
-        Err(_) if came_or_went() => return Err(again()),
+        Ok(Ok(scheduler)) => scheduler,
+        // The crate reads the CPUs, too, and fails or panics if one goes meanwhile.
+        _ if hotplugs.changed() => return Err(hotplug::refusal()),
+        Ok(Err(error)) => return Err(loading::refused(&error)),
         Err(panic) => resume_unwind(panic),
     };
+    drop(loading_in);
     loading::drop_messages();
     // From opening the overlay on, the kernel ends it when a CPU comes or goes. The plan is older than that.
-    if came_or_went() {
+    if hotplugs.changed() {
         let _ = scheduler.detach();
-        return Err(again());
+        return Err(hotplug::refusal());
     }
     hangup::take();
     let map = scheduler.cgroup_map().map_err(internal)?;
@@ -383,7 +386,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(status) => status.into(),
         Err(refusal) => {
-            eprintln!("scx_infera: {}", refusal.sentence);
+            refusal.print();
             refusal.status.into()
         }
     }
