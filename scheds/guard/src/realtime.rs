@@ -1,6 +1,6 @@
 //! Out of sched_ext's reach: real-time priority and locked memory.
 
-pub use infera_link::enter_realtime as enter;
+pub use infera_link::realtime::enter;
 use std::io;
 
 /// Locks what is mapped and what will be.

@@ -5,6 +5,7 @@
 //! while there is a scheduler, for that may be killed at any moment; kernels with RCU
 //! boosting give it the lowest for good.
 
+use crate::realtime;
 use std::fs;
 
 /// That of the kernel's own thread that carries a scheduler's leaving out: below it, real-time threads on every CPU would hold
@@ -28,9 +29,7 @@ impl GraceThread {
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             NAMES.contains(&name.trim())
         })?;
-        // SAFETY: it touches no memory.
-        let policy = unsafe { libc::sched_getscheduler(pid) };
-        (policy == libc::SCHED_OTHER).then_some(GraceThread {
+        realtime::is_ordinary(pid).then_some(GraceThread {
             pid,
             boosted: false,
         })
@@ -41,13 +40,7 @@ impl GraceThread {
         if self.boosted == on {
             return;
         }
-        let (policy, sched_priority) = match on {
-            true => (libc::SCHED_FIFO, PRIORITY),
-            false => (libc::SCHED_OTHER, 0),
-        };
-        let parameters = libc::sched_param { sched_priority };
-        // SAFETY: the parameters outlive the call.
-        if unsafe { libc::sched_setscheduler(self.pid, policy, &parameters) } == 0 {
+        if realtime::set(self.pid, on.then_some(PRIORITY)).is_ok() {
             self.boosted = on;
         }
     }

@@ -14,7 +14,6 @@ mod events;
 mod exit_code;
 mod follow;
 mod hangup;
-mod hotplug;
 mod loading;
 mod monitor;
 mod pace;
@@ -23,6 +22,7 @@ mod privileges;
 mod report;
 mod scheduler;
 mod source;
+mod starting;
 mod stats;
 mod table;
 mod vitals;
@@ -32,7 +32,6 @@ use clap::Parser;
 use cli::Args;
 use crossbeam::channel::bounded;
 use exit_code::{Refusal, Status, why_it_ended};
-use hotplug::Hotplugs;
 use infera_heartbeat::{Page, Phase};
 use infera_plan::{ConfigError, Plan, Topology};
 use infera_policy::{Contained, Drill, REGISTRY, Sabotage, find, names};
@@ -42,6 +41,7 @@ use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use simplelog::{ColorChoice, ConfigBuilder, LevelFilter, TermLogger, TerminalMode};
 use source::Source;
+use starting::{Companion, Hotplugs};
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -140,7 +140,7 @@ fn run(args: Args) -> Result<Status, Refusal> {
     let hotplugs = Hotplugs::read();
     let topology = Topology::read(Path::new(SYS_CPUS))
         .map_err(|error| match hotplugs.changed() {
-            true => hotplug::refusal(),
+            true => starting::in_vain(),
             false => Refusal::new(Status::Internal, error.to_string()),
         })?
         .with_partitions(Path::new(CGROUP_ROOT));
@@ -227,11 +227,8 @@ fn run(args: Args) -> Result<Status, Refusal> {
     let mut grace = infera_link::GraceThread::find();
     grace.iter_mut().for_each(|thread| thread.boost(true));
     let (loading_in, loading) = bounded(0);
-    if guarded {
-        start("infera-hotplug", move || {
-            hotplug::give_up(hotplugs, &loading)
-        })?;
-    }
+    let companion = Companion::new(hotplugs, guarded);
+    start("infera-start", move || companion.run(&loading))?;
     let mut object = MaybeUninit::uninit();
     loading::keep_warnings(args.verbose);
     let (place, config_now, plan_now) = (&mut object, &config, &plan);
@@ -248,7 +245,7 @@ fn run(args: Args) -> Result<Status, Refusal> {
     let mut scheduler = match attached {
         Ok(Ok(scheduler)) => scheduler,
         // The crate reads the CPUs, too, and fails or panics if one goes meanwhile.
-        _ if hotplugs.changed() => return Err(hotplug::refusal()),
+        _ if hotplugs.changed() => return Err(starting::in_vain()),
         Ok(Err(error)) => return Err(loading::refused(&error)),
         Err(panic) => resume_unwind(panic),
     };
@@ -257,7 +254,7 @@ fn run(args: Args) -> Result<Status, Refusal> {
     // From opening the overlay on, the kernel ends it when a CPU comes or goes. The plan is older than that.
     if hotplugs.changed() {
         let _ = scheduler.detach();
-        return Err(hotplug::refusal());
+        return Err(starting::in_vain());
     }
     hangup::take();
     let map = scheduler.cgroup_map().map_err(internal)?;

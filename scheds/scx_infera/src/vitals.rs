@@ -77,7 +77,7 @@ impl Eyes {
 pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -> Result<()> {
     let bss = eyes.open()?;
     // The guard's own priority: other real-time threads then delay both alike, and neither takes the other's delay for a fault.
-    if let Err(error) = infera_link::enter_realtime() {
+    if let Err(error) = infera_link::realtime::enter() {
         info!("the vitals thread runs without real-time priority ({error}): it lacks CAP_SYS_NICE");
     }
     crate::privileges::drop_most();

@@ -37,9 +37,17 @@ impl Cgroup {
 
     /// Confines its tasks to these CPUs.
     pub fn set_cpus(&self, cpus: &CpuSet) -> Result<()> {
-        let file = self.directory.join("cpuset.cpus");
-        fs::write(&file, format_cpu_list(cpus))
-            .with_context(|| format!("writing {}", file.display()))
+        self.write("cpuset.cpus", &format_cpu_list(cpus))
+    }
+
+    /// Sets its share of CPU time under the stock scheduler: 1 to 10000, 100 by default.
+    pub fn set_weight(&self, weight: u32) -> Result<()> {
+        self.write("cpu.weight", &weight.to_string())
+    }
+
+    fn write(&self, name: &str, value: &str) -> Result<()> {
+        let file = self.directory.join(name);
+        fs::write(&file, value).with_context(|| format!("writing {}", file.display()))
     }
 }
 

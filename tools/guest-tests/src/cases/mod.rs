@@ -18,6 +18,7 @@ mod realtime_crowd;
 mod realtime_poller;
 mod refused;
 mod sleepers;
+mod starting;
 mod stress;
 mod turns;
 
@@ -57,6 +58,7 @@ pub const TESTS: &[Test] = &[
     hotplug::SMT_OFF_AND_ON,
     changing::CHANGES,
     memory::ATTACH,
+    starting::ATTACH,
 ];
 
 /// Every row of the fault matrix that is carried out here.
@@ -75,6 +77,7 @@ pub const ROWS: &[Row] = &[
     hotplug::WHILE_STARTING,
     changing::ROW,
     memory::ROW,
+    starting::ROW,
     frozen::ROW,
 ];
 
