@@ -31,9 +31,13 @@ eventually() {
 pods_are() { [ -f $FILE ] && [ "$(assigned | grep -c .)" = $1 ]; }
 violations() { metric "infera_lint_violation{invariant=\"$1\"}"; }
 
+# The scheduler has said that it goes by the assignment in the file.
+in_force() { [ "$(metric infera_config_generation)" = "$(grep -o '"generation":[0-9]*' $FILE | cut -d: -f2)" ]; }
+
 # counted TIER CGROUP: what runs in the pod's cgroup is counted in the tier.
 counted() {
 	mkdir -p $CG$2/cri-main.scope
+	eventually 300 "the assignment is in force" in_force
 	for tier in critical high normal low background; do
 		metric "infera_tier_cpu_seconds_total{tier=\"$tier\"}" >/tmp/before-$tier
 	done
