@@ -1,8 +1,9 @@
-//! What goes on beside loading. The kernel verifies the overlay for a second or so of a CPU's time.
+//! A thread beside the one that loads the overlay, which the kernel verifies for a second or so of a CPU's time.
 //!
-//! - A crowded node would make minutes of it, and a pod of 100m hardly runs there: the thread that loads
+//! - On a crowded node, and in a pod of 100m there, that would take minutes: the loading thread
 //!   gets half of a CPU, by a real-time priority for 20 ms of each 40.
-//! - A CPU that comes or goes makes it in vain, which the kernel says at the end: the process ends before.
+//! - When a CPU comes or goes meanwhile, the kernel refuses the overlay, after it has verified it: the process
+//!   ends before that.
 
 use crate::exit_code::{Refusal, Status};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
@@ -10,14 +11,13 @@ use infera_link::realtime;
 use rustix::thread::gettid;
 use std::convert::Infallible;
 use std::path::Path;
-use std::process::exit;
 use std::time::Duration;
 
-/// The longest time for which the loading thread keeps a CPU from others, and the shortest that they have next.
+/// The longest time for which the loading thread keeps a CPU from others, and the shortest that they have it afterwards.
 const TURN: Duration = Duration::from_millis(20);
 
-/// CPUs are at rest after so many turns without a change.
-const AT_REST: u32 = 25;
+/// Turns without a change after which no further one is expected: half a second.
+const QUIET: u32 = 25;
 
 /// How often CPUs came or went since the kernel booted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,13 +28,13 @@ impl Hotplugs {
         Hotplugs(infera_kernel::hotplugs(Path::new("/")))
     }
 
-    /// Whether the start that began then is in vain.
+    /// Whether one came or went since.
     pub fn changed(self) -> bool {
         Hotplugs::read() != self
     }
 }
 
-/// Why a start is in vain.
+/// The refusal of a start during which they did.
 pub fn in_vain() -> Refusal {
     Refusal::new(
         Status::Again,
@@ -42,7 +42,7 @@ pub fn in_vain() -> Refusal {
     )
 }
 
-/// What a thread needs to accompany the one that loads, which makes it.
+/// The thread beside the loading one, `loader`.
 pub struct Companion {
     loader: libc::pid_t,
     before: Hotplugs,
@@ -50,6 +50,7 @@ pub struct Companion {
 }
 
 impl Companion {
+    /// For the calling thread, which is about to load.
     pub fn new(before: Hotplugs, guarded: bool) -> Companion {
         Companion {
             loader: gettid().as_raw_nonzero().get(),
@@ -63,13 +64,11 @@ impl Companion {
         // Where it may not, it lacks CAP_SYS_NICE, of which the vitals thread warns.
         let lifts = realtime::enter().is_ok() && realtime::is_ordinary(self.loader);
         let mut lifted = false;
-        let mut cpus = AtRest::since(self.before);
+        let mut changes = Changes::since(self.before);
         while loading.recv_timeout(TURN) == Err(RecvTimeoutError::Timeout) {
             // Its guard starts the next one, and undoes what this start has changed.
-            if self.guarded && cpus.gave_up(Hotplugs::read()) {
-                let why = in_vain();
-                why.print();
-                exit(why.status as i32);
+            if self.guarded && changes.are_over(Hotplugs::read()) {
+                end(&in_vain());
             }
             if lifts {
                 lifted = !lifted;
@@ -82,31 +81,34 @@ impl Companion {
     }
 }
 
-/// Waits for CPUs to rest: if each change ended a start, each would be followed by one more.
-struct AtRest {
-    before: Hotplugs,
-    last: Hotplugs,
-    unchanged: u32,
+/// Ends the process at once: what `exit()` runs may not run beside the loading thread.
+fn end(why: &Refusal) -> ! {
+    why.print();
+    // SAFETY: it does not return.
+    unsafe { libc::_exit(why.status as i32) }
 }
 
-impl AtRest {
-    fn since(before: Hotplugs) -> AtRest {
-        AtRest {
+/// CPUs that come and go. If the first change ended a start, each further one would end the next.
+struct Changes {
+    before: Hotplugs,
+    last: Hotplugs,
+    quiet: u32,
+}
+
+impl Changes {
+    fn since(before: Hotplugs) -> Changes {
+        Changes {
             before,
             last: before,
-            unchanged: 0,
+            quiet: 0,
         }
     }
 
-    /// Whether they have changed, and rest now.
-    fn gave_up(&mut self, now: Hotplugs) -> bool {
-        self.unchanged = if now == self.last {
-            self.unchanged + 1
-        } else {
-            0
-        };
+    /// Whether there were some, and no more are expected. Asked once a turn.
+    fn are_over(&mut self, now: Hotplugs) -> bool {
+        self.quiet = if now == self.last { self.quiet + 1 } else { 0 };
         self.last = now;
-        now != self.before && self.unchanged >= AT_REST
+        now != self.before && self.quiet >= QUIET
     }
 }
 
@@ -115,15 +117,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_start_ends_once_changed_cpus_rest() {
-        let at = |seq| Hotplugs(Some(seq));
-        let mut cpus = AtRest::since(at(7));
-        assert!((0..1000).all(|_| !cpus.gave_up(at(7))), "nothing changed");
-        let flaps = (8..20).flat_map(|seq| [seq; AT_REST as usize]);
+    fn a_start_ends_half_a_second_after_the_last_change() {
+        let at = |count| Hotplugs(Some(count));
+        let mut changes = Changes::since(at(7));
+        assert!((0..1000).all(|_| !changes.are_over(at(7))), "there is none");
+        let flaps = (8..20).flat_map(|count| [count; QUIET as usize]);
         assert!(
-            flaps.map(at).all(|now| !cpus.gave_up(now)),
-            "they do not rest"
+            flaps.map(at).all(|now| !changes.are_over(now)),
+            "one follows the other"
         );
-        assert!(cpus.gave_up(at(19)));
+        assert!(changes.are_over(at(19)));
     }
 }
