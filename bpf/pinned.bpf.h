@@ -52,19 +52,42 @@ static u32 find_pinned(struct task_struct *p, struct infera_task *t, s32 cpu, u3
 }
 
 /*
- * Queues @p, which is woken and could not preempt System or a real-time task on its CPU, or was preempted by one, before the
- * turns of the pinned tasks, as far as the CPU's credit goes. One task at a time, because a crowd of sleepers would starve
- * the others.
+ * As many woken tasks of a tier and the tiers above wait before the turns of a CPU's pinned tasks. What these run, each a wake
+ * slice of some ms, is about what a CPU's credit may be overdrawn by.
+ */
+#define FIRST_MAX	4
+
+/* So many woken tasks of @tier and above wait for @cpu before the turns already. */
+GLOBAL s32 first_waiting(s32 cpu, u32 tier, u64 now)
+{
+	struct cpu_ctx *c = lookup_cpu(cpu);
+	struct task_struct *p;
+	s32 found = 0;
+
+	if (!c || !waiting(&c->pinned, cpu_to_dsq(cpu), now))
+		return 0;
+	bpf_for_each(scx_dsq, p, cpu_to_dsq(cpu), 0) {
+		struct infera_task *t = lookup_task(p);
+
+		if (!t || !(t->flags & TASK_FIRST) || t->tier > tier || ++found >= FIRST_MAX)
+			break;
+	}
+	return found;
+}
+
+/*
+ * Queues @p, which is new or woken and could not preempt what runs on its CPU, or was preempted there within its wake slice,
+ * before the turns of the pinned tasks, as far as the CPU's credit goes, and in order of their tiers.
  */
 static __always_inline bool queue_first(struct task_struct *p, struct infera_task *t, s32 cpu, u32 tier, u64 slice, u64 enq_flags, u64 now)
 {
 	struct cpu_ctx *c = lookup_cpu(cpu);
-	struct head head;
 
-	if (!c || !by_vtime(tier) || peek_woken(cpu, &head, now) || !has_credit(c, now))
+	if (!c || !by_vtime(tier) || first_waiting(cpu, tier, now) >= FIRST_MAX || !has_credit(c, now))
 		return false;
 	t->flags |= TASK_FIRST;
-	queue_pinned_at(p, cpu, slice, BEFORE_TURNS, enq_flags, now);
+	/* Turns are larger numbers than tiers, but for the first few after attaching. */
+	queue_pinned_at(p, cpu, slice, tier, enq_flags, now);
 	look_in(MIN_PATIENCE_NS, now);
 	return true;
 }
@@ -103,7 +126,7 @@ GLOBAL s32 enqueue_pinned(struct task_struct *p __arg_trusted, u32 tier, s32 cpu
 		queue_to_user(p, tier, cpu, enq_flags, now);
 	else if (!is_user_tier(tier) && served_as(p, tier) != NO_TIER)
 		queue_tier(p, t, tier, slice, enq_flags, now);
-	else if (is_user_tier(tier) && (t->woke_at || (preempted && t->flags & TASK_WOKEN)) &&
+	else if (is_user_tier(tier) && t->flags & TASK_WOKEN &&
 		 queue_first(p, t, cpu, tier, slice, enq_flags, now))
 		;
 	else if (preempted)

@@ -133,15 +133,12 @@ static u64 next_turn(s32 cpu, u32 tier)
 	return *last;
 }
 
-/* The place before every turn: next_turn() begins at 1. */
-#define BEFORE_TURNS	0
-
 /* The turn of @cpu's pinned queue that was taken last, or still goes on. */
 static u64 last_turn(s32 cpu)
 {
 	struct cpu_ctx *c = lookup_cpu(cpu);
 
-	return c ? c->pinned_turn : BEFORE_TURNS;
+	return c ? c->pinned_turn : 0;
 }
 
 /* Queues @p for @cpu alone, at @turn. */

@@ -14,6 +14,7 @@ mod late;
 mod leaving;
 mod memory;
 mod offline;
+mod programs;
 mod realtime_crowd;
 mod realtime_poller;
 mod refused;
@@ -37,6 +38,7 @@ pub const TESTS: &[Test] = &[
     crowds::A_SYSTEM_CROWD,
     offline::AN_OFFLINE_CPU,
     sleepers::A_SLEEPER_IN_A_CROWD,
+    programs::START,
     fence::WHOLE_CORES,
     turns::SHORT_TURNS,
     turns::A_PINNED_WAKEUP,
