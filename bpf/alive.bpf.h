@@ -253,6 +253,8 @@ int infera_measure(void *ctx)
 		bpf_for(i, 0, NR_TIERS)
 			apply_plan(i);
 	}
+	if (sweep_limits(now) + LIMIT_QUEUES / 2 > limit_queues)
+		make_limit_queues();
 	bpf_rcu_read_lock();
 	bpf_for(i, 0, NR_TIERS)
 		measure_queue(&tier_queues[slot(i)], TIER_DSQ(i), now);

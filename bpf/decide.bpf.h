@@ -5,7 +5,7 @@
 static long take_decision(struct bpf_dynptr *dynptr, void *context)
 {
 	const struct dispatched_task_ctx *d = bpf_dynptr_data(dynptr, 0, sizeof(*d));
-	u32 *left = context, slots = scx_bpf_dispatch_nr_slots(), tier;
+	u32 *left = context, slots = scx_bpf_dispatch_nr_slots(), tier, limit;
 	u64 slice, now = clock_ns();
 	struct infera_task *t;
 	struct task_struct *p;
@@ -29,8 +29,12 @@ static long take_decision(struct bpf_dynptr *dynptr, void *context)
 	t->flags |= TASK_PICKED;
 	count_path(bpf_get_smp_processor_id(), tier, PATH_USER);
 
+	limit = must_park(p, t, 1, now);
+	if (limit) {
+		park(p, t, limit, slice, d->flags, now);
+		cpu = NO_CPU;
 	/* A pinned task waits where it can run; so does one whose CPUs are all fenced. */
-	if (is_pinned(p) || served_as(p, tier) == NO_TIER) {
+	} else if (is_pinned(p) || served_as(p, tier) == NO_TIER) {
 		queue_pinned(p, cpu, tier, slice, d->flags, now);
 	} else {
 		if (!(t->flags & TASK_DECIDED)) {

@@ -49,13 +49,29 @@ GLOBAL s32 send_woken(struct task_struct *p __arg_trusted, s32 prev, u32 tier, u
 	return 1;
 }
 
+/* @p waits for budget, with what it has of a slice. */
+static __always_inline void enqueue_parked(struct task_struct *p, struct infera_task *t, u32 nr, u32 tier, u64 enq_flags, u64 now)
+{
+	u64 slice = t->rest < MIN_REST_NS ? slice_of(tier) : t->rest;
+
+	if (enq_flags & SCX_ENQ_WAKEUP) {
+		wake(t, tier, now);
+		if (by_vtime(tier))
+			slice = infera_wake_slice_ns[slot(tier)];
+	} else {
+		t->flags &= ~TASK_WOKEN;
+	}
+	t->rest = 0;
+	park(p, t, nr, slice, enq_flags, now);
+}
+
 void BPF_STRUCT_OPS(infera_enqueue, struct task_struct *p, u64 enq_flags)
 {
 	s32 prev_cpu = scx_bpf_task_cpu(p);
 	struct infera_task *t = lookup_task(p);
 	u64 now = clock_ns(), slice;
 	bool wakeup = enq_flags & SCX_ENQ_WAKEUP, searched;
-	u32 tier, served;
+	u32 tier, served, nr;
 
 	if (is_usersched_task(p)) {
 		enqueue_scheduler(p, prev_cpu, enq_flags);
@@ -74,6 +90,11 @@ void BPF_STRUCT_OPS(infera_enqueue, struct task_struct *p, u64 enq_flags)
 	tier = task_tier(p, t);
 	if (is_helper(p) && !is_pinned(p)) {
 		enqueue_helper(p, prev_cpu, enq_flags);
+		return;
+	}
+	nr = must_park(p, t, wakeup, now);
+	if (nr) {
+		enqueue_parked(p, t, nr, tier, enq_flags, now);
 		return;
 	}
 	if (!wakeup && t->rest < MIN_REST_NS) {

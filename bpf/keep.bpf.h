@@ -23,9 +23,11 @@ static bool keep(struct search *s, u64 slice)
 		return false;
 	if (!is_pinned(prev) && !may_use(s->cpu, slot(t->tier)))
 		return false;
-	scx_bpf_task_set_slice(prev, slice);
 	/* It may go on like this for minutes: its account must not wait until it stops. */
 	charge(prev, t, c, s->cpu);
+	if (must_park(prev, t, 0, s->now))
+		return false;
+	scx_bpf_task_set_slice(prev, slice);
 	if (!is_behind(t, slot(t->tier)))
 		t->flags &= ~TASK_WOKEN;
 	c->started = s->now;
@@ -36,6 +38,9 @@ static bool keep(struct search *s, u64 slice)
 	c->cut = 0;
 	c->in_turn = 0;
 	c->since[slot(t->tier)] = s->now;
+	c->limit = 0;
+	if (task_limit(prev, t, s->now))
+		spend_budget(prev, s->cpu, slice, s->now);
 	return true;
 }
 

@@ -127,7 +127,7 @@ static void rescue(const struct asked *asked, u64 now)
 {
 	struct task_struct *p = bpf_task_from_pid(asked->pid);
 	struct infera_task *t;
-	u32 tier;
+	u32 tier, limit;
 	s32 cpu;
 
 	if (!p)
@@ -139,7 +139,11 @@ static void rescue(const struct asked *asked, u64 now)
 	tier = slot(t->tier);
 	cpu = scx_bpf_task_cpu(p);
 	count_path(bpf_get_smp_processor_id(), tier, PATH_FULL);
-	if (is_pinned(p) || served_as(p, tier) == NO_TIER) {
+	limit = must_park(p, t, 1, now);
+	if (limit) {
+		park(p, t, limit, slice_of(tier), 0, now);
+		cpu = NO_CPU;
+	} else if (is_pinned(p) || served_as(p, tier) == NO_TIER) {
 		queue_pinned(p, cpu, tier, slice_of(tier), 0, now);
 	} else {
 		queue_tier(p, t, tier, slice_of(tier), 0, now);

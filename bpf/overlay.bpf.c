@@ -25,6 +25,9 @@
  *   allowed, masks, served   where a task may run
  *   idle, victim, peer, place   the CPU that a wakeup gets
  *   yield, look     when what runs gives way to what waits; the timers that ask
+ *   limit, limited   budgets of cgroups with a CPU limit; which limits a task is under
+ *   owing, park, release, budget   without budget: what goes on, what waits, what ends that; on a CPU
+ *   sweep           the table of limited cgroups: its queues, and entries that are not needed any more
  *   keep, serve, bound   what a CPU in search of work takes, and what it owes to those that have waited for long
  *   pinned, own     tasks with one CPU to go to; the scheduler's own process
  *   alive, dump     what is measured, the dead man's switch, and what an exit or sysrq-D shows
@@ -52,7 +55,10 @@
 #include "tables.bpf.h"
 #include "state.bpf.h"
 #include "tier.bpf.h"
+#include "limit.bpf.h"
 #include "vtime.bpf.h"
+#include "limited.bpf.h"
+#include "owing.bpf.h"
 #include "queue.bpf.h"
 #include "allowed.bpf.h"
 #include "masks.bpf.h"
@@ -63,12 +69,16 @@
 #include "place.bpf.h"
 #include "yield.bpf.h"
 #include "look.bpf.h"
+#include "park.bpf.h"
+#include "budget.bpf.h"
 #include "select.bpf.h"
 #include "own.bpf.h"
 #include "late.bpf.h"
 #include "to_user.bpf.h"
 #include "pinned.bpf.h"
 #include "enqueue.bpf.h"
+#include "release.bpf.h"
+#include "sweep.bpf.h"
 #include "decide.bpf.h"
 #include "keep.bpf.h"
 #include "serve.bpf.h"
@@ -142,6 +152,13 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(infera_init)
 	if (err)
 		return err;
 	start_looking();
+	start_budgets();
+	err = start_releasing();
+	if (err)
+		return err;
+	err = make_limit_queues();
+	if (err)
+		return err;
 	err = start_checking();
 	if (err)
 		return err;

@@ -29,6 +29,7 @@ enum infera_size {
 	KEPT_MS		= 20000,/* how long a real-time thread may keep a CPU from a task that waits there */
 	ATTACH_MS	= 20000,/* the same from loading until its first sign of life */
 	MEASURED	= 32,	/* tasks looked at in each queue to find the longest wait */
+	MAX_LIMITED	= 4096,	/* cgroups whose cpu.max is in force at a time */
 	MAX_DEPTH	= 32,	/* cgroup levels walked when a task is seen in a new cgroup */
 };
 
@@ -49,6 +50,12 @@ enum infera_path {
 	PATH_PEER,		/* a CPU taken from a peer that is ahead in virtual time */
 	NR_PATHS,
 	PATH_SLOTS	= 8,
+};
+
+/* What becomes of cpu.max: infera_limits_mode. */
+enum infera_limits_mode {
+	LIMITS_STRICT,		/* no cgroup has more than its quota */
+	LIMITS_OFF,		/* it is not in force */
 };
 
 /* Flags of a message to user space, in its field stop_ts. */

@@ -74,6 +74,7 @@ void BPF_STRUCT_OPS(infera_running, struct task_struct *p)
 		c->guaranteed = 0;
 	}
 	t->until = now + p->scx.slice;
+	c->limit = 0;
 	c->started = now;
 	start_clock(p, t, c, tier, now);
 	show(c, cpu, tier);
@@ -94,6 +95,8 @@ void BPF_STRUCT_OPS(infera_running, struct task_struct *p)
 		clear_siblings(cpu);
 	if (t->woke_at)
 		record_latency(t, cpu, tier, now);
+	if (task_limit(p, t, now))
+		spend_budget(p, cpu, p->scx.slice, now);
 }
 
 /* Ends the slice of @p now; what is left of it is @p's rest. */
@@ -129,12 +132,14 @@ void BPF_STRUCT_OPS(infera_stopping, struct task_struct *p, bool runnable)
 	/* A better scheduling class leaves p->scx.slice as it is; a preemption of ours ends it. */
 	t->rest = runnable && (c->claimed || c->cut || p->scx.slice) ? time_delta(t->until, now) : 0;
 	charge(p, t, c, cpu);
+	c->limit = 0;
 	if (runnable) {
 		/* A guaranteed turn that Critical interrupted is owed. */
 		if (c->in_turn && t->rest)
 			c->since[slot(c->in_turn - 1)] = 0;
 	} else {
 		settle_sleeper(t, cpu);
+		note_sleep(p, t);
 	}
 	c->in_turn = 0;
 	/*

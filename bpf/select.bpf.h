@@ -51,6 +51,9 @@ s32 BPF_STRUCT_OPS(infera_select_cpu, struct task_struct *p, s32 prev_cpu, u64 w
 	tier = served_as(p, task_tier(p, t));
 	if (tier == NO_TIER)
 		return prev_cpu;
+	/* It waits for budget: infera_enqueue() follows. */
+	if (must_park(p, t, 1, now))
+		return prev_cpu;
 	wake(t, tier, now);
 	cpu = find_cpu(p, t, prev_cpu, tier, &how);
 	if (how != HOW_QUEUE)

@@ -46,6 +46,9 @@ struct cpu_ctx {
 	u32 giving_up;	/* its local queue is being put back: ops.enqueue() runs within another program */
 	u32 woken;	/* the running task is within its wake slice */
 	u32 looked_again;	/* this CPU found no work, and looks once more */
+	u32 limit;	/* of the running task: 1 + entry in infera_limits, 0: none */
+	u64 reserved;	/* budget that it may spend */
+	u64 reserved_until;
 	u64 vt;		/* virtual time of the running task at vt_at */
 	u64 vt_at;
 	u64 started;	/* the running task got this CPU */
@@ -98,6 +101,8 @@ enum task_flag {
 	TASK_WAITING	= 8,	/* counted in woken_waiting[] of its tier */
 	TASK_STORMY	= 16,	/* of a storm of wakeups: it takes no peer's CPU */
 	TASK_FIRST	= 32,	/* woken, and first in a pinned queue */
+	TASK_OWES	= 64,	/* goes on though its cgroup has no budget */
+	TASK_SLEPT_D	= 128,	/* last slept uninterruptibly, as for a lock */
 };
 
 /* A task. Written by the callbacks for it, which the kernel does not run at the same time. */
@@ -115,6 +120,10 @@ struct infera_task {
 	u64 ran;	/* CPU time that the policy has not been sent */
 	u64 vtime;	/* virtual time within its tier, 0: none yet */
 	u64 until;	/* end of the slice that it runs on */
+	u64 group;	/* task_group that limit was found for */
+	u32 limit_gen;	/* and when */
+	u32 limit;	/* 1 + entry in infera_limits of its nearest limited cgroup, 0: none */
+	u32 owed_runs;	/* how often it went on without budget */
 	u64 rest;	/* what was left of its slice when it was preempted, 0: nothing */
 };
 

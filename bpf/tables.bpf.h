@@ -31,6 +31,7 @@ volatile u64 infera_sched_bound_ns;		/* the scheduler goes before all tiers afte
  */
 volatile u64 infera_bound_ns[TIER_SLOTS];
 volatile u64 infera_turn_ns;
+volatile u32 infera_limits_mode;		/* enum infera_limits_mode */
 
 /* What the policy publishes about wakeups, one entry a tier. */
 volatile u64 infera_wake_gran_ns[TIER_SLOTS];	/* lead in virtual time that a peer loses its CPU for */
@@ -70,10 +71,20 @@ struct infera_sleepers {
 };
 volatile struct infera_sleepers infera_slept[MAX_CPUS][TIER_SLOTS];
 volatile u64 infera_paths[MAX_CPUS][TIER_SLOTS][PATH_SLOTS];	/* enum infera_path */
+/* Waits for the budget of a limited cgroup that have ended, and how long they were. */
+struct infera_waits {
+	u64 waits;
+	u64 ns;
+};
+volatile struct infera_waits infera_throttled[MAX_CPUS][TIER_SLOTS];
 volatile u64 infera_guaranteed[MAX_CPUS];			/* turns given by a wait bound */
 
 /* Written by whichever CPU it concerns, atomically. */
 volatile u64 infera_run_depth __attribute__((aligned(64)));	/* decided tasks that no CPU has taken yet */
+
+volatile u64 infera_limit_periods;	/* periods of limited cgroups in which they ran or waited */
+volatile u64 infera_limit_throttled;	/* of those, in which tasks waited for budget */
+volatile u64 infera_limits_refused;	/* times that a limited cgroup found no room in infera_limits */
 
 /* Written by the timer that checks on user space. */
 volatile u64 infera_realtime_at;	/* when it last saw real-time threads on every CPU */

@@ -107,6 +107,8 @@ static void charge(struct task_struct *p, struct infera_task *t, struct cpu_ctx 
 		t->vtime += scaled(used, p->scx.weight);
 	if (t->flags & TASK_WOKEN)
 		c->credit -= used;
+	if (c->limit)
+		settle_limit(c, c->limit, used);
 	infera_cpu_time[cpu & (MAX_CPUS - 1)][tier] += used;
 }
 

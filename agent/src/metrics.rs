@@ -60,6 +60,10 @@ pub struct Metrics {
     ejects: Family<KindLabel, Counter>,
     dispatches: Family<PathLabel, Counter>,
     ring_full: Counter,
+    cfs_periods: Counter,
+    cfs_throttled_periods: Counter,
+    limits_refused: Counter,
+    tier_throttled: Family<TierLabel, Seconds>,
     psi: Family<TierLabel, Seconds>,
     api_errors: Counter,
     own_cpu: Gauge<f64, AtomicU64>,
@@ -144,6 +148,23 @@ impl Metrics {
             ),
             dispatches: register!("dispatches", "Tasks sent to CPUs, by the way they came"),
             ring_full: register!("ring_full", "Tasks that found the ring to the policy full"),
+            cfs_periods: register!(
+                "cfs_periods",
+                "Periods in which a cgroup with a CPU limit ran or waited"
+            ),
+            cfs_throttled_periods: register!(
+                "cfs_throttled_periods",
+                "Periods in which tasks waited because their cgroup had used up its CPU limit"
+            ),
+            limits_refused: register!(
+                "limits_refused",
+                "Times that a CPU limit was not in force for want of room"
+            ),
+            tier_throttled: register!(
+                "tier_cfs_throttled",
+                "Time that tasks of a tier waited because of CPU limits, over all tasks",
+                Unit::Seconds
+            ),
             psi: register!(
                 "psi_some",
                 "Time in which some task of a tier's pods waited for a CPU",
@@ -246,6 +267,10 @@ impl Metrics {
     /// What the scheduler did since the last time.
     pub fn stats(&self, stats: &Stats) {
         self.ring_full.inc_by(stats.ring_full);
+        self.cfs_periods.inc_by(stats.cfs_periods);
+        self.cfs_throttled_periods
+            .inc_by(stats.cfs_throttled_periods);
+        self.limits_refused.inc_by(stats.limits_refused);
         for tier in Tier::ALL {
             let none = TierStats::default();
             let row = stats.tiers.get(tier.name()).unwrap_or(&none);
@@ -253,6 +278,9 @@ impl Metrics {
             self.tier_cpu
                 .get_or_create(&TierLabel { tier: label })
                 .inc_by((row.cpus * stats.interval_s).max(0.0));
+            self.tier_throttled
+                .get_or_create(&TierLabel { tier: label })
+                .inc_by(row.throttled_s.max(0.0));
             for (path, count) in [
                 ("idle", row.idle),
                 ("preempt", row.preempt),

@@ -13,6 +13,19 @@ pub const LAT_BUCKETS: usize = 32;
 /// Most cgroups that can have a tier of their own (`MAX_CGROUPS`).
 pub const MAX_CGROUPS: usize = 16_384;
 
+/// Most cgroups whose `cpu.max` is in force at a time (`MAX_LIMITED`).
+pub const MAX_LIMITED: usize = 4096;
+
+/// What becomes of `cpu.max` (`enum infera_limits_mode`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum LimitsMode {
+    /// No cgroup has more than its quota.
+    Strict = 0,
+    /// It is not in force.
+    Off = 1,
+}
+
 /// The overlay's code for an exit because real-time threads had every CPU (`EXIT_REALTIME`).
 pub const EXIT_REALTIME: i64 = 1;
 
@@ -113,6 +126,7 @@ mod tests {
         mirror.push(("TIER_SLOTS".into(), TIER_SLOTS as u64));
         mirror.push(("LAT_BUCKETS".into(), LAT_BUCKETS as u64));
         mirror.push(("MAX_CGROUPS".into(), MAX_CGROUPS as u64));
+        mirror.push(("MAX_LIMITED".into(), MAX_LIMITED as u64));
         mirror.push(("EXIT_REALTIME".into(), EXIT_REALTIME as u64));
         mirror.push(("EXIT_PAUSE".into(), EXIT_PAUSE as u64));
         for path in Path::ALL {
@@ -120,6 +134,9 @@ mod tests {
             mirror.push((name, path as u64));
         }
         mirror.push(("NR_PATHS".into(), Path::ALL.len() as u64));
+        for (name, mode) in [("STRICT", LimitsMode::Strict), ("OFF", LimitsMode::Off)] {
+            mirror.push((format!("LIMITS_{name}"), mode as u64));
+        }
         mirror.push(("MSG_PICKED".into(), MSG_PICKED));
         // The overlay's alone.
         let own = [

@@ -31,6 +31,10 @@ pub struct TierStats {
     pub full: u64,
     /// That took a CPU from a task of their tier that had run more.
     pub peer: u64,
+    /// Waits for the budget of a cgroup with a CPU limit.
+    pub throttled: u64,
+    /// How long those were, in seconds, over all tasks.
+    pub throttled_s: f64,
     /// 99 % of wakeups waited less than this.
     pub p99_wake_us: f64,
     /// Wakeups by latency: entry `b` counts those of 2^b to 2^(b+1) nanoseconds.
@@ -55,6 +59,12 @@ pub struct Stats {
     pub waiting: u64,
     /// What the kernel counted of sched_ext itself, by name; none on kernels that count nothing, such as 6.12.
     pub kernel_events: BTreeMap<String, u64>,
+    /// Periods in which a cgroup with a CPU limit ran or waited.
+    pub cfs_periods: u64,
+    /// Of those, in which its tasks waited for budget.
+    pub cfs_throttled_periods: u64,
+    /// Times that a cgroup's CPU limit was not in force for want of room.
+    pub limits_refused: u64,
 }
 
 #[derive(Deserialize)]

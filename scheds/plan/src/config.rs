@@ -56,6 +56,28 @@ pub enum Fence {
     Cpus(CpuSet),
 }
 
+/// What becomes of the CPU limits of cgroups (`cpu.max`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Limits {
+    /// No cgroup has more than its quota.
+    #[default]
+    Strict,
+    /// They are not in force.
+    Off,
+}
+
+impl Limits {
+    /// As the configuration names it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Limits::Strict => "strict",
+            Limits::Off => "off",
+        }
+    }
+}
+
 /// A validated configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -75,6 +97,8 @@ pub struct Config {
     pub loans: bool,
     /// Longest time the user tiers are kept from a CPU by the protected ones.
     pub user_bound: Nanos,
+    /// What becomes of the CPU limits of cgroups.
+    pub limits: Limits,
     /// From pod priorities to tiers, for the node agent.
     pub priority_mapping: PriorityMapping,
 }
@@ -89,6 +113,7 @@ impl Default for Config {
             fence: Fence::None,
             loans: true,
             user_bound: Nanos::from_millis(100),
+            limits: Limits::Strict,
             priority_mapping: PriorityMapping::default(),
         }
     }
@@ -100,6 +125,7 @@ struct File {
     policy: Option<String>,
     system_units: Option<bool>,
     loans: Option<bool>,
+    limits: Option<Limits>,
     /// Milliseconds.
     user_bound_ms: Option<Spanned<u64>>,
     tiers: BTreeMap<Spanned<String>, TierSection>,
@@ -178,6 +204,7 @@ impl Config {
             policy: file.policy,
             system_units: file.system_units.unwrap_or(true),
             loans: file.loans.unwrap_or(true),
+            limits: file.limits.unwrap_or_default(),
             ..Config::default()
         };
         if let Some(bound) = file.user_bound_ms {
@@ -366,7 +393,7 @@ mod tests {
     #[test]
     fn a_full_file_is_taken_over() {
         let config = parse(
-            "policy = 'strict'\nsystem_units = false\nloans = false\n[tiers.critical]\ncgroups = ['/sys/fs/cgroup/crit', '/k/*']\n\
+            "policy = 'strict'\nsystem_units = false\nloans = false\nlimits = 'off'\n[tiers.critical]\ncgroups = ['/sys/fs/cgroup/crit', '/k/*']\n\
              slice_us = 2000\nfence_cores = 1\n[tiers.background]\nmin_share = 0.1\n\
              [priority_mapping]\ncritical = 10\nhigh = 5\nnormal = 0\nlow = -5\n",
         )
@@ -375,6 +402,7 @@ mod tests {
         assert_eq!(config.rules[0].pattern, "/crit");
         assert_eq!(config.fence, Fence::Cores(1));
         assert!(!config.loans && !config.system_units);
+        assert_eq!(config.limits, Limits::Off);
         assert!(parse("").unwrap().system_units);
         assert_eq!(config.tiers.get(Tier::Background).min_share, 100);
     }

@@ -14,7 +14,7 @@ mod system_units;
 mod topology;
 
 pub use assignment::{ASSIGNMENT_FILE, Assignment, AssignmentError, PodCgroup};
-pub use config::{Config, ConfigError, Fence};
+pub use config::{Config, ConfigError, Fence, Limits};
 pub use plan::{CpuPlan, Plan, TierMask, bit};
 pub use priority::{PodPriority, PriorityMapping, QosClass};
 pub use rules::{Rule, cgroups_named};

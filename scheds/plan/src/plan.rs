@@ -218,7 +218,7 @@ impl fmt::Display for Plan {
         }
         write!(
             f,
-            "  cpu.weight and cpu.max of cgroups are not enforced while attached"
+            "  cpu.max of cgroups is in force while attached, unless `limits` is off; cpu.weight is not"
         )
     }
 }

@@ -257,7 +257,7 @@ impl fmt::Display for Sizing {
         }
         write!(
             f,
-            "note: cpu.weight and cpu.max of cgroups are not enforced while attached"
+            "note: cpu.max of cgroups is in force while attached, unless `limits` is off; cpu.weight is not"
         )
     }
 }

@@ -92,7 +92,7 @@ fn print_check() -> Status {
         }
     }
     println!(
-        "note  cpu.weight and cpu.max of cgroups are not enforced while scx_infera is attached"
+        "note  cpu.max of cgroups is in force while scx_infera is attached, unless `limits` is off; cpu.weight is not"
     );
     status
 }

@@ -11,9 +11,9 @@ use crate::vitals::{DEPOSED, Eyes};
 use crate::watch::Order;
 use anyhow::Result;
 use crossbeam::channel::{Receiver, Sender, TryRecvError};
-use infera_bpf::{LAT_BUCKETS, MSG_PICKED, NEVER, Path, unpack_weight};
+use infera_bpf::{LAT_BUCKETS, LimitsMode, MSG_PICKED, NEVER, Path, unpack_weight};
 use infera_heartbeat::Page;
-use infera_plan::{Config, Plan};
+use infera_plan::{Config, Limits, Plan};
 use infera_policy::{
     Contained, Decision, Fault, FaultKind, Nanos, Policy, Slept, TaskView, Tier, TierParams,
     TierTable,
@@ -176,6 +176,10 @@ impl<'cb> Scheduler<'cb> {
         for tier in [Tier::Low, Tier::Background] {
             bss.infera_bound_ns[tier.index()] = config.tiers.get(tier).max_wait.0;
         }
+        bss.infera_limits_mode = match config.limits {
+            Limits::Strict => LimitsMode::Strict,
+            Limits::Off => LimitsMode::Off,
+        } as u32;
         // A CPU that is not in the plan, such as one that is offline, is no tier's.
         for cpu in 0..bss.infera_cpu_home.len() {
             let planned = plan.cpus.iter().find(|planned| planned.cpu == cpu);
@@ -239,12 +243,17 @@ impl<'cb> Scheduler<'cb> {
                 for path in Path::ALL {
                     row.paths[path as usize] += bss.infera_paths[cpu][tier][path as usize];
                 }
+                row.throttled += bss.infera_throttled[cpu][tier].waits;
+                row.throttled_ns += bss.infera_throttled[cpu][tier].ns;
                 for bucket in 0..LAT_BUCKETS {
                     row.latency[bucket] += bss.infera_latency[cpu][tier][bucket];
                 }
             }
             counters.guaranteed += bss.infera_guaranteed[cpu];
         }
+        counters.limit_periods = bss.infera_limit_periods;
+        counters.limit_throttled = bss.infera_limit_throttled;
+        counters.limits_refused = bss.infera_limits_refused;
         counters.cancelled = bss.nr_cancel_dispatches;
         counters.congested = bss.nr_sched_congested;
         counters.waiting = self.policy.len() as u64;

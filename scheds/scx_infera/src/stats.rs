@@ -17,6 +17,10 @@ pub struct TierCounters {
     pub paths: [u64; Path::ALL.len()],
     /// Wakeups by latency: bucket `b` counts `2^b` to `2^(b+1)` nanoseconds.
     pub latency: [u64; LAT_BUCKETS],
+    /// Waits for the budget of a cgroup with a CPU limit.
+    pub throttled: u64,
+    /// How long those were.
+    pub throttled_ns: u64,
 }
 
 /// Counters since attach.
@@ -36,6 +40,12 @@ pub struct Counters {
     pub congested: u64,
     /// Tasks waiting in the policy now.
     pub waiting: u64,
+    /// Periods in which a cgroup with a CPU limit ran or waited.
+    pub limit_periods: u64,
+    /// Of those, in which its tasks waited for budget.
+    pub limit_throttled: u64,
+    /// Times that a limited cgroup found no room in the overlay's table.
+    pub limits_refused: u64,
 }
 
 impl Counters {
@@ -48,11 +58,16 @@ impl Counters {
                 cpu_ns: 0,
                 paths: [0; Path::ALL.len()],
                 latency: [0; LAT_BUCKETS],
+                throttled: 0,
+                throttled_ns: 0,
             }; Tier::COUNT],
             guaranteed: 0,
             cancelled: 0,
             congested: 0,
             waiting: 0,
+            limit_periods: 0,
+            limit_throttled: 0,
+            limits_refused: 0,
         }
     }
 }
@@ -76,6 +91,10 @@ pub struct TierMetrics {
     pub full: u64,
     #[stat(desc = "times a task took a CPU from a task of its tier that had run more (count)")]
     pub peer: u64,
+    #[stat(desc = "waits for the budget of a cgroup with a CPU limit that ended (count)")]
+    pub throttled: u64,
+    #[stat(desc = "how long those waits were, over all tasks (seconds)")]
+    pub throttled_s: f64,
     #[stat(desc = "99 % of wakeups waited less than this (microseconds; 0: nothing woke up)")]
     pub p99_wake_us: f64,
     #[stat(
@@ -108,6 +127,12 @@ pub struct Metrics {
         desc = "what the kernel counted of sched_ext itself, by its name (count; bypass_duration: nanoseconds); empty on kernels that count nothing, such as 6.12"
     )]
     pub kernel_events: BTreeMap<String, u64>,
+    #[stat(desc = "periods in which a cgroup with a CPU limit ran or waited (count)")]
+    pub cfs_periods: u64,
+    #[stat(desc = "of those, in which its tasks waited for budget (count)")]
+    pub cfs_throttled_periods: u64,
+    #[stat(desc = "times that a cgroup's CPU limit was not in force for want of room (count)")]
+    pub limits_refused: u64,
 }
 
 impl Metrics {
@@ -126,6 +151,9 @@ impl Metrics {
             ring_full: now.congested.saturating_sub(before.congested),
             waiting: now.waiting,
             kernel_events: BTreeMap::new(),
+            cfs_periods: now.limit_periods.saturating_sub(before.limit_periods),
+            cfs_throttled_periods: now.limit_throttled.saturating_sub(before.limit_throttled),
+            limits_refused: now.limits_refused.saturating_sub(before.limits_refused),
         }
     }
 }
@@ -147,6 +175,8 @@ impl TierMetrics {
             user: took(Path::User),
             full: took(Path::Full),
             peer: took(Path::Peer),
+            throttled: now.throttled.saturating_sub(before.throttled),
+            throttled_s: now.throttled_ns.saturating_sub(before.throttled_ns) as f64 / 1e9,
             p99_wake_us: quantile_us(&latency, 0.99).unwrap_or(0.0),
             wake_log2_ns: latency.into(),
         }
@@ -191,8 +221,15 @@ impl fmt::Display for Metrics {
         }
         write!(
             f,
-            "guaranteed turns {}, cancelled {}, ring full {}, waiting {}",
-            self.guaranteed, self.cancelled, self.ring_full, self.waiting
+            "limits: {} of {} periods throttled, {} refused\n\
+             guaranteed turns {}, cancelled {}, ring full {}, waiting {}",
+            self.cfs_throttled_periods,
+            self.cfs_periods,
+            self.limits_refused,
+            self.guaranteed,
+            self.cancelled,
+            self.ring_full,
+            self.waiting
         )?;
         let counted: Vec<String> = self
             .kernel_events

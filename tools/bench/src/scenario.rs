@@ -49,7 +49,7 @@ pub struct Workload {
     /// Hogs and idle threads: how many. Absent: as many as the rung says.
     #[serde(default)]
     pub count: Option<u32>,
-    /// Its cgroup's `cpu.max`: microseconds of CPU, and in how many. No sched_ext scheduler enforces it.
+    /// Its cgroup's `cpu.max`: microseconds of CPU, and in how many. Of sched_ext schedulers, infera alone has it in force.
     #[serde(default)]
     pub cpu_max: Option<[u32; 2]>,
 }

@@ -112,6 +112,7 @@ podAntiAffinity:
 {{ end -}}
 system_units = {{ .system_units }}
 loans = {{ .loans }}
+limits = {{ .limits | quote }}
 user_bound_ms = {{ int64 .user_bound_ms }}
 {{- range $tier, $section := .tiers }}
 

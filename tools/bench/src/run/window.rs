@@ -115,7 +115,9 @@ pub fn window(
         seconds,
         work,
         shares: watch.shares,
-        unlimited: entered.pid().is_some()
+        // Peers with a process are of sched_ext, where infera alone has limits in force.
+        unlimited: matches!(arm, Arm::Peer(_))
+            && entered.pid().is_some()
             && scenario.work.iter().any(|work| work.cpu_max.is_some()),
         ..blank(scenario, arm, rung, seed)
     })

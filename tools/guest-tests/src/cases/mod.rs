@@ -12,6 +12,7 @@ mod frozen;
 mod hotplug;
 mod late;
 mod leaving;
+mod limits;
 mod memory;
 mod offline;
 mod programs;
@@ -53,6 +54,14 @@ pub const TESTS: &[Test] = &[
     leaving::A_SIGNAL,
     stress::SOME_STRESSORS,
     displaced::BY_REAL_TIME,
+    limits::QUOTAS,
+    limits::MANY_THREADS,
+    limits::SLEEPERS,
+    limits::NESTED,
+    limits::ON_THE_WAY_OUT,
+    limits::OVERLOAD,
+    limits::MOVED,
+    limits::A_CROWD,
     realtime_crowd::ON_EVERY_CPU,
     realtime_poller::A_POLLER,
     hotplug::A_CPU_FLAPS,
