@@ -7,7 +7,7 @@
 /* How long it goes on before it is asked again. */
 #define OWED_RUN_NS	(200 * 1000ULL)
 
-/* How often a task that makes one system call after the other goes on. */
+/* How often a task goes on that makes one system call after the other, until there is budget for it. */
 #define OWED_RUNS	10
 
 /* The kernel's, the same since 5.2. */
@@ -53,14 +53,13 @@ GLOBAL s32 goes_on(struct task_struct *p __arg_trusted, u32 nr, s32 wakeup)
 	if (!t || !l || is_on_its_way_out(p))
 		return 1;
 	/* More would be more than the limit allows, and the time of the others. */
-	if (l->budget < -(s64)(l->quota / 8))
-		return 0;
-	if (has_signal(p))
+	if (has_signal(p) && l->budget >= -(s64)(l->quota / 8))
 		return 1;
-	/* It slept as those do that wait for a lock, and may have that now. Other sleepers hold nothing. */
-	if (wakeup)
-		return !!(t->flags & TASK_SLEPT_D);
-	if (t->owed_runs >= OWED_RUNS || !is_in_syscall(p))
+	/*
+	 * It may hold a lock of the kernel's, for which the whole node may wait: it slept as those do that wait for a lock, or it is
+	 * in a system call. Other sleepers hold nothing. However much its cgroup owes, which has to be earned first.
+	 */
+	if (t->owed_runs >= OWED_RUNS || !(wakeup ? t->flags & TASK_SLEPT_D : is_in_syscall(p)))
 		return 0;
 	t->owed_runs++;
 	return 1;

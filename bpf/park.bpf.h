@@ -99,7 +99,8 @@ static __always_inline void park(struct task_struct *p, struct infera_task *t, u
 	u64 key = now - (t->flags & TASK_WOKEN ? WOKEN_PARK_NS : 0);
 
 	mark_parked(nr, now);
-	t->flags &= ~TASK_OWES;
+	/* What it slept for it has had time to give back. */
+	t->flags &= ~(TASK_OWES | TASK_SLEPT_D);
 	t->owed_runs = 0;
 	/* The wait for budget is no latency of the scheduler's. */
 	t->woke_at = 0;

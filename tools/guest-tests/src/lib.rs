@@ -16,6 +16,7 @@ mod freeze;
 mod load;
 mod node;
 mod page;
+mod random;
 mod realtime;
 mod scheduler;
 mod sleeper;

@@ -3,6 +3,7 @@
 use super::crowds::{by_load, hogs, watch};
 use super::{PLAIN, USER_TIERS, attach, cgroups, judge};
 use crate::clock::{monotonic, sleep};
+use crate::random::Random;
 use crate::realtime;
 use crate::{Context, Findings, Row, Test, Waits};
 use anyhow::{Context as _, Result};
@@ -31,7 +32,7 @@ pub const CHANGES: Test = Test {
 const CHANGING: Duration = Duration::from_secs(4);
 
 /// Nice values below this. At 19 a thread beside one at 0 has a 69th of what both have, and waits for seconds by right.
-const NICE: i32 = 5;
+const NICE: usize = 5;
 
 /// Between two changes: many in a slice.
 const STEP: Duration = Duration::from_micros(500);
@@ -47,13 +48,10 @@ fn run(context: &Context, findings: &mut Findings) -> Result<Waits> {
     for load in &loads {
         threads.extend(load.threads()?);
     }
-    let (until, mut changes, mut random) = (monotonic() + CHANGING, 0, 1_u64);
+    let (until, mut changes, mut random) = (monotonic() + CHANGING, 0, Random::new(1));
     while monotonic() < until {
-        // Knuth's MMIX generator: the same changes in each run.
-        random = random.wrapping_mul(6_364_136_223_846_793_005);
-        random = random.wrapping_add(1_442_695_040_888_963_407);
-        let thread = threads[(random >> 33) as usize % threads.len()];
-        change(thread, (random >> 40) as u32)?;
+        let thread = threads[random.below(threads.len())];
+        change(thread, &mut random)?;
         changes += 1;
         sleep(STEP);
     }
@@ -71,16 +69,16 @@ fn run(context: &Context, findings: &mut Findings) -> Result<Waits> {
 }
 
 /// One change; a thread is real-time for a few steps at most, because every third change ends that.
-fn change(thread: i32, random: u32) -> Result<()> {
-    match random % 6 {
+fn change(thread: i32, random: &mut Random) -> Result<()> {
+    match random.below(6) {
         0 => realtime::set_of(thread, libc::SCHED_FIFO, 1),
         1 | 2 => realtime::set_of(thread, libc::SCHED_OTHER, 0),
         3 => realtime::set_of(thread, libc::SCHED_BATCH, 0),
         4 => {
-            let pid = Pid::from_raw(thread);
-            setpriority_process(pid, (random >> 8) as i32 % NICE).context("changing a nice value")
+            let nice = random.below(NICE) as i32;
+            setpriority_process(Pid::from_raw(thread), nice).context("changing a nice value")
         }
-        _ => bind(thread, (random >> 8) as usize % 15 + 1),
+        _ => bind(thread, 1 + random.below(15)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod capabilities;
 mod changing;
+mod churn;
 mod crowds;
 mod displaced;
 mod dump;
@@ -61,6 +62,7 @@ pub const TESTS: &[Test] = &[
     limits::ON_THE_WAY_OUT,
     limits::OVERLOAD,
     limits::MOVED,
+    churn::CHURN,
     limits::A_CROWD,
     realtime_crowd::ON_EVERY_CPU,
     realtime_poller::A_POLLER,
@@ -90,6 +92,7 @@ pub const ROWS: &[Row] = &[
     memory::ROW,
     starting::ROW,
     frozen::ROW,
+    churn::ROW,
 ];
 
 /// The tiers that workloads are in.
