@@ -10,6 +10,9 @@
 /* How often a task goes on that makes one system call after the other, until there is budget for it. */
 #define OWED_RUNS	10
 
+/* What a cgroup may owe for tasks in system calls: an eighth of its quota, and this much of a small one. */
+#define OWED_MIN_NS	((s64)(3 * OWED_RUN_NS))
+
 /* The kernel's, the same since 5.2. */
 #define PF_EXITING_		0x00000004
 #define SIGNAL_GROUP_EXIT_	0x00000004
@@ -49,17 +52,24 @@ GLOBAL s32 goes_on(struct task_struct *p __arg_trusted, u32 nr, s32 wakeup)
 {
 	struct infera_task *t = lookup_task(p);
 	struct infera_limit *l = limit_at(nr);
+	bool owes_much;
+	s64 most;
 
 	if (!t || !l || is_on_its_way_out(p))
 		return 1;
 	/* More would be more than the limit allows, and the time of the others. */
-	if (has_signal(p) && l->budget >= -(s64)(l->quota / 8))
+	most = l->quota / 8 > OWED_MIN_NS ? l->quota / 8 : OWED_MIN_NS;
+	owes_much = l->budget < -most;
+	if (has_signal(p) && !owes_much)
 		return 1;
 	/*
-	 * It may hold a lock of the kernel's, for which the whole node may wait: it slept as those do that wait for a lock, or it is
-	 * in a system call. Other sleepers hold nothing. However much its cgroup owes, which has to be earned first.
+	 * In a system call, or back from a sleep as of those that wait for a lock, it may hold a lock of the kernel's, for which the
+	 * whole node may wait. Other sleepers hold nothing.
 	 */
 	if (t->owed_runs >= OWED_RUNS || !(wakeup ? t->flags & TASK_SLEPT_D : is_in_syscall(p)))
+		return 0;
+	/* Much is owed only by a task that slept so. Otherwise one that makes many system calls would take more than its quota. */
+	if (owes_much && !(t->flags & TASK_SLEPT_D))
 		return 0;
 	t->owed_runs++;
 	return 1;
