@@ -141,6 +141,9 @@ static u32 task_limit(struct task_struct *p, struct infera_task *t, u64 now)
 
 	if (t->limit_gen == gen && t->group == group)
 		return t->limit;
+	/* It may be moving itself, which is done under the kernel's lock of all cgroups. */
+	if (t->group && t->group != group)
+		t->flags |= TASK_SLEPT_D;
 	t->limit_gen = gen;
 	t->group = group;
 	t->limit = infera_limits_mode == LIMITS_OFF || is_kthread(p) || p->tgid == usersched_pid ? 0 : find_limit(p, now);

@@ -102,7 +102,7 @@ enum task_flag {
 	TASK_STORMY	= 16,	/* of a storm of wakeups: it takes no peer's CPU */
 	TASK_FIRST	= 32,	/* woken, and first in a pinned queue */
 	TASK_OWES	= 64,	/* goes on though its cgroup has no budget */
-	TASK_SLEPT_D	= 128,	/* last slept uninterruptibly, as for a lock */
+	TASK_SLEPT_D	= 128,	/* last slept uninterruptibly, as for a lock, or was moved to another cgroup: it may hold one */
 };
 
 /* A task. Written by the callbacks for it, which the kernel does not run at the same time. */
