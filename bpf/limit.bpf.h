@@ -19,7 +19,7 @@
 /* What a CPU reserves at least, where there is some budget left: less is not worth a switch. The rest is owed. */
 #define MIN_RUN_NS	(100 * 1000ULL)
 
-/* Fractions of a CPU are counted in so many bits. */
+/* `rate` is a fraction of a CPU in this many bits. */
 #define RATE_BITS	20
 
 /* The kernel's quota of a cgroup without a limit. */

@@ -19,17 +19,18 @@ static volatile u32 limit_queues;
 /* Counted up every 50 ms: each task that runs looks for its limits again, which finds changes. */
 static volatile u32 limit_gen = 1;
 
-/* Entries looked at to find a free one. */
+/* Entries looked at to find a free one, from the last that was found on. */
 #define SLOTS_SEEN	1024
+static volatile u32 limit_found;
 
 /* A new entry for @cgroup, complete before others can find it; 0: there is no room. */
 GLOBAL u32 new_limit(u64 cgroup, u64 now)
 {
-	u32 i, queues = limit_queues;
+	u32 i, queues = limit_queues, from = limit_found;
 
 	bpf_for(i, 0, SLOTS_SEEN) {
-		struct infera_limit *l = limit_at(i + 1);
-		u32 *other;
+		u32 at = queues ? (from + i) % queues : 0, *other;
+		struct infera_limit *l = limit_at(at + 1);
 
 		if (i >= queues || !l)
 			break;
@@ -50,8 +51,9 @@ GLOBAL u32 new_limit(u64 cgroup, u64 now)
 		l->throttled_ns = 0;
 		l->owed_ns = 0;
 		l->seen_at = now;
-		if (!bpf_map_update_elem(&infera_limit_slots, &cgroup, &i, BPF_NOEXIST))
-			return i + 1;
+		limit_found = at;
+		if (!bpf_map_update_elem(&infera_limit_slots, &cgroup, &at, BPF_NOEXIST))
+			return at + 1;
 		/* Another CPU was faster. */
 		l->cgroup = 0;
 		other = bpf_map_lookup_elem(&infera_limit_slots, &cgroup);
@@ -141,9 +143,9 @@ static u32 task_limit(struct task_struct *p, struct infera_task *t, u64 now)
 
 	if (t->limit_gen == gen && t->group == group)
 		return t->limit;
-	/* It may be moving itself, which is done under the kernel's lock of all cgroups. */
-	if (t->group && t->group != group)
-		t->flags |= TASK_SLEPT_D;
+	/* It moves itself, and holds the kernel's lock of all cgroups meanwhile. */
+	if (t->group && t->group != group && bpf_get_current_task_btf() == p)
+		t->flags |= TASK_MAY_LOCK;
 	t->limit_gen = gen;
 	t->group = group;
 	t->limit = infera_limits_mode == LIMITS_OFF || is_kthread(p) || p->tgid == usersched_pid ? 0 : find_limit(p, now);

@@ -66,10 +66,10 @@ GLOBAL s32 goes_on(struct task_struct *p __arg_trusted, u32 nr, s32 wakeup)
 	 * In a system call, or back from a sleep as of those that wait for a lock, it may hold a lock of the kernel's, for which the
 	 * whole node may wait. Other sleepers hold nothing.
 	 */
-	if (t->owed_runs >= OWED_RUNS || !(wakeup ? t->flags & TASK_SLEPT_D : is_in_syscall(p)))
+	if (t->owed_runs >= OWED_RUNS || !(wakeup ? t->flags & TASK_MAY_LOCK : is_in_syscall(p)))
 		return 0;
-	/* Much is owed only by a task that slept so. Otherwise one that makes many system calls would take more than its quota. */
-	if (owes_much && !(t->flags & TASK_SLEPT_D))
+	/* Much is owed only for a task like that. Otherwise a cgroup whose tasks make many system calls would take more than its quota. */
+	if (owes_much && !(t->flags & TASK_MAY_LOCK))
 		return 0;
 	t->owed_runs++;
 	return 1;
@@ -81,7 +81,7 @@ static void note_sleep(struct task_struct *p, struct infera_task *t)
 	if (!t->limit)
 		return;
 	if (p->__state & TASK_UNINTERRUPTIBLE_)
-		t->flags |= TASK_SLEPT_D;
+		t->flags |= TASK_MAY_LOCK;
 	else
-		t->flags &= ~TASK_SLEPT_D;
+		t->flags &= ~TASK_MAY_LOCK;
 }

@@ -100,7 +100,7 @@ static __always_inline void park(struct task_struct *p, struct infera_task *t, u
 
 	mark_parked(nr, now);
 	/* What it slept for it has had time to give back. */
-	t->flags &= ~(TASK_OWES | TASK_SLEPT_D);
+	t->flags &= ~(TASK_OWES | TASK_MAY_LOCK);
 	t->owed_runs = 0;
 	/* The wait for budget is no latency of the scheduler's. */
 	t->woke_at = 0;

@@ -52,12 +52,12 @@ static u32 find_pinned(struct task_struct *p, struct infera_task *t, s32 cpu, u3
 }
 
 /*
- * As many woken tasks of a tier and the tiers above wait before the turns of a CPU's pinned tasks. What these run, each a wake
- * slice of some ms, is about what a CPU's credit may be overdrawn by.
+ * How many woken tasks, of a tier and of those above it, may wait before the turns of a CPU's pinned tasks. What these run, each a
+ * wake slice of 3 ms, is about what a CPU's credit may be overdrawn by.
  */
 #define FIRST_MAX	4
 
-/* So many woken tasks of @tier and above wait for @cpu before the turns already. */
+/* How many woken tasks of @tier and above wait before @cpu's turns: FIRST_MAX stands for more, too. */
 GLOBAL s32 first_waiting(s32 cpu, u32 tier, u64 now)
 {
 	struct cpu_ctx *c = lookup_cpu(cpu);

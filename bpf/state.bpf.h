@@ -102,7 +102,7 @@ enum task_flag {
 	TASK_STORMY	= 16,	/* of a storm of wakeups: it takes no peer's CPU */
 	TASK_FIRST	= 32,	/* woken, and first in a pinned queue */
 	TASK_OWES	= 64,	/* goes on though its cgroup has no budget */
-	TASK_SLEPT_D	= 128,	/* last slept uninterruptibly, as for a lock, or was moved to another cgroup: it may hold one */
+	TASK_MAY_LOCK	= 128,	/* it may hold a lock of the kernel's: it last slept as for one, or moves itself to another cgroup */
 };
 
 /* A task. Written by the callbacks for it, which the kernel does not run at the same time. */

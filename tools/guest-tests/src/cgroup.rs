@@ -48,7 +48,7 @@ impl Cgroup {
         Ok(Cgroup { directory })
     }
 
-    /// Limits it to so much CPU time in each period; `None`: not at all.
+    /// Limits it to a quota of CPU time in each period; `None`: no limit.
     pub fn limit(&self, limit: Option<(Duration, Duration)>) -> Result<()> {
         let text = match limit {
             Some((quota, period)) => format!("{} {}", quota.as_micros(), period.as_micros()),

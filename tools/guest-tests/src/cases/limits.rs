@@ -4,8 +4,9 @@ use super::{PLAIN, USER_TIERS, attach, cgroups};
 use crate::clock::{monotonic, sleep};
 use crate::load::cpu_over;
 use crate::{Cgroup, Context, Crowd, Findings, Test};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use infera_policy::Tier;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 /// A limited cgroup of hogs gets its quota, whatever the period, and in each tier.
@@ -64,6 +65,13 @@ pub const OVERLOAD: Test = Test {
     ..EXACT
 };
 
+/// A limit is in force beside many others, most of which are of cgroups that sleep.
+pub const MANY_CGROUPS: Test = Test {
+    name: "limits_of_many_cgroups",
+    run: many_cgroups,
+    ..PLAIN
+};
+
 /// A timer that ends what a cgroup has is as late as the turns of QEMU's CPUs are long. With short turns a guest takes longer.
 const EXACT: Test = Test {
     turn_us: Some(50),
@@ -103,7 +111,7 @@ fn judge(findings: &mut Findings, what: &str, got: f64, wanted: f64) {
     });
 }
 
-/// What so many hogs get under this limit.
+/// CPUs that `threads` hogs get under this limit.
 fn hogs_get(cgroup: &Cgroup, threads: usize, quota: Duration, period: Duration) -> Result<f64> {
     cgroup.limit(Some((quota, period)))?;
     let _hogs = Crowd::hogs(cgroup, "hog", threads).start()?;
@@ -146,6 +154,53 @@ fn many_threads(context: &Context, findings: &mut Findings) -> Result<()> {
     }
     scheduler.expect_steady(&context.node, findings)?;
     scheduler.leave(&context.node, findings)
+}
+
+/// More than the overlay looks at to find a free entry of its table.
+const CGROUPS: usize = 1_100;
+
+fn many_cgroups(context: &Context, findings: &mut Findings) -> Result<()> {
+    let cgroups = cgroups()?;
+    let scheduler = attach(context, &cgroups)?;
+    let normal = &cgroups[Tier::Normal.index()];
+    let mut asleep = Vec::new();
+    for number in 0..CGROUPS {
+        let cgroup = normal.child(&format!("asleep{number}"))?;
+        cgroup.limit(Some((ms(50), PERIOD)))?;
+        asleep.push(Asleep::start(cgroup)?);
+    }
+    let limited = normal.child("limited")?;
+    let got = hogs_get(&limited, 4, ms(50), PERIOD)?;
+    let what = format!("beside {CGROUPS} limited cgroups");
+    judge(findings, &what, got, 0.5);
+    drop(asleep);
+    scheduler.expect_steady(&context.node, findings)?;
+    scheduler.leave(&context.node, findings)
+}
+
+/// A process that sleeps in a cgroup of its own; it is killed with the handle.
+struct Asleep {
+    child: Child,
+    _cgroup: Cgroup,
+}
+
+impl Asleep {
+    fn start(cgroup: Cgroup) -> Result<Asleep> {
+        let procs = cgroup.directory().join("cgroup.procs");
+        let script = format!("echo 0 > {} && exec sleep 600", procs.display());
+        let child = Command::new("sh").arg("-c").arg(script).spawn();
+        Ok(Asleep {
+            child: child.context("starting a shell")?,
+            _cgroup: cgroup,
+        })
+    }
+}
+
+impl Drop for Asleep {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 fn sleepers(context: &Context, findings: &mut Findings) -> Result<()> {

@@ -62,6 +62,7 @@ pub const TESTS: &[Test] = &[
     limits::ON_THE_WAY_OUT,
     limits::OVERLOAD,
     limits::MOVED,
+    limits::MANY_CGROUPS,
     churn::CHURN,
     limits::A_CROWD,
     realtime_crowd::ON_EVERY_CPU,

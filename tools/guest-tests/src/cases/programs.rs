@@ -22,7 +22,7 @@ const PROGRAMS: u32 = 20;
 
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long it may take, beyond its pause, to start one and notice its end: so many times as long as under the stock scheduler.
+/// How long it may take, beyond its pause, to start one and notice its end, in times of what the stock scheduler takes.
 const TIMES: f64 = 1.25;
 
 fn run(context: &Context, findings: &mut Findings) -> Result<()> {
