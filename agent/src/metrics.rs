@@ -358,7 +358,7 @@ mod tests {
     use super::*;
 
     /// Every name of the specification.
-    const NAMES: [&str; 12] = [
+    const NAMES: [&str; 16] = [
         "infera_lint_violation",
         "infera_safe_mode",
         "infera_scheduler_attached",
@@ -370,6 +370,10 @@ mod tests {
         "infera_scheduler_ejects_total",
         "infera_dispatches_total",
         "infera_psi_some_seconds_total",
+        "infera_cfs_periods_total",
+        "infera_cfs_throttled_periods_total",
+        "infera_tier_cfs_throttled_seconds_total",
+        "infera_limits_refused_total",
         "infera_build_info",
     ];
 

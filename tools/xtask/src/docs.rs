@@ -1,7 +1,7 @@
 //! `cargo xtask docs`: what the pages say must be so.
 //!
 //! Looks for dead links and paths, for programs, commands and flags that do not exist, for keys that the
-//! configuration or the chart does not have, for metrics that nobody exports, and for commands of which
+//! configuration or the chart does not have, for metrics that the agent does not export, and for commands of which
 //! nothing tells whether they were run.
 
 mod commands;
@@ -86,7 +86,7 @@ pub fn check() -> Result<()> {
                 .iter()
                 .find_map(|suffix| metric.strip_suffix(suffix));
             if !(exported.contains(&metric) || base.is_some_and(|base| exported.contains(base))) {
-                say(line, format!("nobody exports {metric}"));
+                say(line, format!("the agent does not export {metric}"));
             }
         }
     }

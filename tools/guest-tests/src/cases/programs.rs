@@ -22,6 +22,9 @@ const PROGRAMS: u32 = 20;
 
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// The crowd is new itself: its first wake slices use up the credit of wakeups.
+const SETTLE: Duration = Duration::from_millis(1_000);
+
 /// How long it may take, beyond its pause, to start one and notice its end, in times of what the stock scheduler takes.
 const TIMES: f64 = 1.25;
 
@@ -61,7 +64,7 @@ const PLACES: [(&str, Range<usize>); 2] = [("one CPU", 1..2), ("four CPUs", 0..4
 fn beside_a_crowd(cgroup: &Cgroup, cpus: Range<usize>) -> Result<Duration> {
     cgroup.set_cpus(&cpus.collect())?;
     let _hogs = Crowd::hogs(cgroup, "hog", 16).start()?;
-    sleep(Duration::from_millis(300));
+    sleep(SETTLE);
     let procs = cgroup.directory().join("cgroup.procs");
     let script = format!(
         "echo 0 > {} || exit 1; i=0; while [ $i -lt {PROGRAMS} ]; do sleep {}; i=$((i+1)); done",
