@@ -255,6 +255,7 @@ int infera_measure(void *ctx)
 	}
 	if (sweep_limits(now) + LIMIT_QUEUES / 2 > limit_queues)
 		make_limit_queues();
+	sweep_groups();
 	bpf_rcu_read_lock();
 	bpf_for(i, 0, NR_TIERS)
 		measure_queue(&tier_queues[slot(i)], TIER_DSQ(i), now);

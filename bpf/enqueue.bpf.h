@@ -88,6 +88,7 @@ void BPF_STRUCT_OPS(infera_enqueue, struct task_struct *p, u64 enq_flags)
 	if (enq_flags & SCX_ENQ_REENQ)
 		t->rest = p->scx.slice;
 	tier = task_tier(p, t);
+	count_in(p, t, tier);
 	if (is_helper(p) && !is_pinned(p)) {
 		enqueue_helper(p, prev_cpu, enq_flags);
 		return;

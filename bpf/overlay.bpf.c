@@ -25,9 +25,10 @@
  *   allowed, masks, served   where a task may run
  *   idle, victim, peer, place   the CPU that a wakeup gets
  *   yield, look     when what runs gives way to what waits; the timers that ask
+ *   shares          what a task's cgroups weigh
  *   limit, limited   budgets of cgroups with a CPU limit; which limits a task is under
  *   owing, park, release, budget   without budget: what goes on, what waits, what ends that; on a CPU
- *   sweep           the table of limited cgroups: its queues, and entries that are not needed any more
+ *   sweep           the tables of cgroups: entries that are not needed any more, and queues
  *   keep, serve, bound   what a CPU in search of work takes, and what it owes to those that have waited for long
  *   pinned, own     tasks with one CPU to go to; the scheduler's own process
  *   alive, dump     what is measured, the dead man's switch, and what an exit or sysrq-D shows
@@ -56,8 +57,9 @@
 #include "state.bpf.h"
 #include "tier.bpf.h"
 #include "limit.bpf.h"
-#include "vtime.bpf.h"
 #include "limited.bpf.h"
+#include "shares.bpf.h"
+#include "vtime.bpf.h"
 #include "owing.bpf.h"
 #include "queue.bpf.h"
 #include "allowed.bpf.h"
@@ -99,8 +101,10 @@ void BPF_STRUCT_OPS(infera_disable, struct task_struct *p)
 {
 	struct infera_task *t = lookup_task(p);
 
-	if (t)
-		leave_queue(t);
+	if (!t)
+		return;
+	leave_queue(t);
+	count_out(t);
 }
 
 s32 BPF_STRUCT_OPS(infera_init_task, struct task_struct *p, struct scx_init_task_args *args)

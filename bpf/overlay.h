@@ -30,6 +30,8 @@ enum infera_size {
 	ATTACH_MS	= 20000,/* the same from loading until its first sign of life */
 	MEASURED	= 32,	/* tasks looked at in each queue to find the longest wait */
 	MAX_LIMITED	= 4096,	/* cgroups whose cpu.max is in force at a time */
+	MAX_GROUPS	= 16384,/* cgroups whose cpu.weight is in force at a time: a power of two */
+	SHARE_ONE	= 64,	/* weights are counted in this many parts: nice 0 and a cpu.weight of 100 are 6400 */
 	MAX_DEPTH	= 32,	/* cgroup levels walked when a task is seen in a new cgroup */
 };
 

@@ -60,6 +60,7 @@ void BPF_STRUCT_OPS(infera_running, struct task_struct *p)
 	}
 	leave_queue(t);
 	tier = slot(t->tier);
+	count_in(p, t, tier);
 	t->charged = p->se.sum_exec_runtime;
 	c->taken = 0;
 	note_server(c, now);
@@ -138,6 +139,7 @@ void BPF_STRUCT_OPS(infera_stopping, struct task_struct *p, bool runnable)
 		if (c->in_turn && t->rest)
 			c->since[slot(c->in_turn - 1)] = 0;
 	} else {
+		count_out(t);
 		settle_sleeper(t, cpu);
 		note_sleep(p, t);
 	}

@@ -41,7 +41,7 @@ struct cpu_ctx {
 	u32 pinned_ran;	/* the last turn of the user tiers was of the pinned queue */
 	u32 pending;	/* the scheduler process has work, as of this dispatch */
 	u32 asked;	/* the scheduler has had its part of the user tiers' guaranteed turn */
-	u32 weight;	/* of the running task */
+	u32 weight;	/* of the running task: weight_of() */
 	u32 taken;	/* a better scheduling class has this CPU */
 	u32 giving_up;	/* its local queue is being put back: ops.enqueue() runs within another program */
 	u32 woken;	/* the running task is within its wake slice */
@@ -120,6 +120,12 @@ struct infera_task {
 	u64 ran;	/* CPU time that the policy has not been sent */
 	u64 vtime;	/* virtual time within its tier, 0: none yet */
 	u64 until;	/* end of the slice that it runs on */
+	u32 weight;	/* within its tier, as of its last start: weight_of() */
+	u32 group_nr;	/* 1 + entry in infera_groups of its cgroup, 0: none */
+	u64 task_group;	/* and what that was found for */
+	u32 group_tier;
+	u32 group_gen;	/* and when */
+	u32 counted;	/* what it has added to that entry's `runnable` */
 	u64 group;	/* task_group that limit was found for */
 	u32 limit_gen;	/* and when */
 	u32 limit;	/* 1 + entry in infera_limits of its nearest limited cgroup, 0: none */

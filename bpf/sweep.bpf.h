@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The table of limited cgroups over time, kept by the thread of user space that runs infera_measure() every 50 ms. */
+/* The tables of cgroups over time, kept by the thread of user space that runs infera_measure() every 50 ms. */
 
 /* Queues that there are at first, and that are made at a time where few are unused. */
 #define LIMIT_QUEUES	32
@@ -50,4 +50,41 @@ GLOBAL s32 sweep_limits(u64 now)
 		}
 	}
 	return used;
+}
+
+/* An entry of infera_groups that was not looked at in so many steps of limit_gen, a minute, is removed. */
+#define GROUP_UNSEEN	1200
+
+/* And how often that is looked for, in the same. */
+#define GROUP_SWEEP	32
+
+/* Removes entries of cgroups without tasks of the tier that run. */
+GLOBAL s32 sweep_groups(void)
+{
+	u32 i, end = infera_groups_end, last = 0, gen = limit_gen;
+
+	if (gen % GROUP_SWEEP)
+		return 0;
+	bpf_for(i, 0, MAX_GROUPS) {
+		volatile struct infera_group *g = group_at(i + 1);
+		u64 key;
+
+		if (i >= end || !g)
+			break;
+		key = g->key;
+		if (!key)
+			continue;
+		if (gen - g->seen < GROUP_UNSEEN || g->runnable) {
+			last = i + 1;
+			continue;
+		}
+		bpf_map_delete_elem(&infera_group_slots, &key);
+		g->share = 0;
+		g->key = 0;
+		if (i < group_free)
+			group_free = i;
+	}
+	/* An entry that came meanwhile is above: find_group() raises the end again. */
+	infera_groups_end = last;
+	return last;
 }

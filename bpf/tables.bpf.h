@@ -86,6 +86,25 @@ volatile u64 infera_limit_periods;	/* periods of limited cgroups in which they r
 volatile u64 infera_limit_throttled;	/* of those, in which tasks waited for budget */
 volatile u64 infera_limits_refused;	/* times that a limited cgroup found no room in infera_limits */
 
+volatile u64 infera_shares_refused;	/* times that a cgroup found no room in infera_groups */
+
+/*
+ * A cgroup with a cpu controller, seen from one tier. The first four are written here, `parts` and `share` by user space, which
+ * computes shares every 50 ms.
+ */
+struct infera_group {
+	u64 key;	/* its id times TIER_SLOTS, plus the tier; 0: this entry is free */
+	u32 parent;	/* 1 + entry of the cgroup above; 0: none */
+	u32 weight;	/* its cpu.weight, in 1 / SHARE_ONE */
+	u32 runnable;	/* nice weights of the runnable tasks that are directly in it */
+	u32 seen;	/* limit_gen as of the last look at it */
+	u64 share;	/* what it is worth in its tier, in 1 / SHARE_ONE; 0: what its tasks' nice weights are worth */
+	u32 parts;	/* among how much weight it shares that: of the cgroups in it that are active */
+} __attribute__((aligned(64)));
+
+volatile struct infera_group infera_groups[MAX_GROUPS];
+volatile u32 infera_groups_end;	/* all entries in use are below this one */
+
 /* Written by the timer that checks on user space. */
 volatile u64 infera_realtime_at;	/* when it last saw real-time threads on every CPU */
 volatile u64 infera_realtime_held;	/* ns that real-time threads have kept one CPU, the longest of all CPUs */

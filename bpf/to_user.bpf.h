@@ -17,7 +17,7 @@ static u64 slice_without_policy(struct infera_task *t, u32 tier, u64 enq_flags)
 	if (rest >= MIN_REST_NS)
 		return rest;
 	if (!is_user_tier(tier))
-		return slice_of(tier);
+		return turn_of(t, tier);
 	if (by_vtime(tier) && ((enq_flags & SCX_ENQ_WAKEUP) || (t->flags & TASK_WOKEN && rest)))
 		return infera_wake_slice_ns[slot(tier)];
 	return 0;
@@ -58,7 +58,7 @@ GLOBAL s32 queue_to_user(struct task_struct *p __arg_trusted, u32 tier, s32 cpu,
 	/* CPU time on every path since the policy last saw the task, not since it slept. */
 	msg->exec_runtime = t->ran;
 	/* The message has no field for it: the tier travels above the weight (1..10000). */
-	msg->weight = p->scx.weight | (u64)tier << 32;
+	msg->weight = whole_weight(t) | (u64)tier << 32;
 	msg->vtime = t->vtime;
 	msg->enq_cnt = t->enq_cnt;
 	msg->comm[0] = 0;

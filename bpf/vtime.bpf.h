@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Virtual time within a tier: CPU time times 100 / weight. Less of it means entitled to run first.
+ * Virtual time within a tier: CPU time times 100 / weight, where the weight is that of nice and of the cgroups that the task is in:
+ * shares.bpf.h. Less of it means entitled to run first.
  *
  * A decision of the policy sets a task's virtual time, and the overlay adds what the task runs. So
  * the order that the policy decides and the order in which woken tasks are placed is one.
@@ -18,9 +19,24 @@ static bool by_vtime(u32 tier)
 	return infera_wake_gran_ns[slot(tier)] != NEVER;
 }
 
+/* @ns of CPU time as virtual time at @weight, which is in 1 / SHARE_ONE. */
 static u64 scaled(u64 ns, u32 weight)
 {
-	return ns * 100 / (weight ?: 100);
+	return ns * 100 * SHARE_ONE / (weight ?: 100 * SHARE_ONE);
+}
+
+/* The slice of the lightest tasks. */
+#define SHORTEST_TURN_NS	(2 * 1000000ULL)
+
+/* The slice of @t: shorter for a light one, as the policies' ledger::turn(). */
+static u64 turn_of(const struct infera_task *t, u32 tier)
+{
+	u64 slice = slice_of(tier), turn;
+
+	if (!t->weight || t->weight >= 100 * SHARE_ONE || slice <= SHORTEST_TURN_NS)
+		return slice;
+	turn = slice * t->weight / (100 * SHARE_ONE);
+	return turn > SHORTEST_TURN_NS ? turn : SHORTEST_TURN_NS;
 }
 
 /*
@@ -66,7 +82,7 @@ static void start_clock(struct task_struct *p, struct infera_task *t, struct cpu
 	}
 	c->vt = t->vtime;
 	c->vt_at = now;
-	c->weight = p->scx.weight;
+	c->weight = t->weight = weight_of(p, t, tier);
 	c->woken = t->flags & TASK_WOKEN;
 }
 
@@ -104,7 +120,7 @@ static void charge(struct task_struct *p, struct infera_task *t, struct cpu_ctx 
 	t->ran += used;
 	/* 0 stays: it came from another tier a moment ago, and has no place in the order of this one. */
 	if (by_vtime(tier) && t->vtime)
-		t->vtime += scaled(used, p->scx.weight);
+		t->vtime += scaled(used, t->weight);
 	if (t->flags & TASK_WOKEN)
 		c->credit -= used;
 	if (c->limit)

@@ -16,6 +16,12 @@ pub const MAX_CGROUPS: usize = 16_384;
 /// Most cgroups whose `cpu.max` is in force at a time (`MAX_LIMITED`).
 pub const MAX_LIMITED: usize = 4096;
 
+/// Most cgroups whose `cpu.weight` is in force at a time (`MAX_GROUPS`).
+pub const MAX_GROUPS: usize = 16_384;
+
+/// Weights are counted in this many parts (`SHARE_ONE`).
+pub const SHARE_ONE: u32 = 64;
+
 /// What becomes of `cpu.max` (`enum infera_limits_mode`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -82,7 +88,7 @@ impl Path {
     }
 }
 
-/// The tier index and the nice weight that the overlay packs into a message's `weight`.
+/// The tier index and the weight within the tier that the overlay packs into a message's `weight`.
 #[must_use]
 pub const fn unpack_weight(weight: u64) -> (usize, u32) {
     (((weight >> 32) & 7) as usize, (weight & 0xffff_ffff) as u32)
@@ -127,6 +133,8 @@ mod tests {
         mirror.push(("LAT_BUCKETS".into(), LAT_BUCKETS as u64));
         mirror.push(("MAX_CGROUPS".into(), MAX_CGROUPS as u64));
         mirror.push(("MAX_LIMITED".into(), MAX_LIMITED as u64));
+        mirror.push(("MAX_GROUPS".into(), MAX_GROUPS as u64));
+        mirror.push(("SHARE_ONE".into(), u64::from(SHARE_ONE)));
         mirror.push(("EXIT_REALTIME".into(), EXIT_REALTIME as u64));
         mirror.push(("EXIT_PAUSE".into(), EXIT_PAUSE as u64));
         for path in Path::ALL {

@@ -10,6 +10,9 @@ pub(crate) const MAX_CHARGE: u64 = 10_000_000_000;
 /// yields at once would never advance, and stay first in its tier.
 pub(crate) const MIN_CHARGE: u64 = 1_000;
 
+/// The slice of the lightest task, at the scale of the stock scheduler's slices. The overlay has the same for tiers that it serves.
+const SHORTEST_TURN: u64 = 2_000_000;
+
 /// The outstanding advances are halved above this many, so that tasks that vanished are
 /// forgotten.
 const POOL_LIMIT: u64 = crate::CAPACITY as u64;
@@ -20,6 +23,13 @@ const OUTSTANDING: u64 = 8;
 /// The slice of a tier in use: one microsecond to one second.
 pub(crate) fn slice(params: &TierParams) -> u64 {
     params.slice.0.clamp(MIN_CHARGE, 1_000_000_000)
+}
+
+/// The slice of a task of this weight, where one of 100 has `slice`. Light tasks have shorter ones, so that none is far ahead of the
+/// others after it, and all have their shares within a short time.
+pub(crate) fn turn(slice: u64, weight: u32) -> u64 {
+    let share = slice / 100 * u64::from(weight.clamp(1, 100));
+    share.clamp(slice.min(SHORTEST_TURN), slice)
 }
 
 /// What `task` used since it was last seen, in nanoseconds, within the charge limits.

@@ -18,6 +18,7 @@ mod policy;
 mod queue;
 mod registry;
 mod sabotage;
+mod shares;
 mod slab;
 mod task_time;
 #[cfg(test)]
@@ -31,4 +32,5 @@ pub use policy::{Decision, Nanos, Policy, Slept, TaskView, TierParams, TierTable
 pub use queue::{CAPACITY, TaskQueue};
 pub use registry::{Entry, Promises, REGISTRY, find, names};
 pub use sabotage::{Drill, SPIN, Sabotage, UnknownDrill};
+pub use shares::{Group, Share, Shares};
 pub use tier::{Tier, UnknownTier};

@@ -48,7 +48,9 @@ pub struct TaskView {
     pub enq_cnt: u64,
     /// The tier of the thread's cgroup now.
     pub tier: Tier,
-    /// Weight within its tier from nice, 1 to 10000, 100 at nice 0.
+    /// Weight within its tier, 1 to 10000: from its nice value, and from `cpu.weight` of the cgroups that it is
+    /// in. A cgroup's weight is divided among its runnable threads. The mean of a tier's runnable threads is about 100; where all of
+    /// them are in one cgroup, this is the weight of nice alone, 100 at nice 0.
     pub weight: u32,
     /// CPU time it used since it was last shown to the policy, or since it last slept.
     pub ran: Nanos,

@@ -57,6 +57,11 @@ impl Deadline {
     }
 }
 
+/// The virtual time of one slice of `task`, where the tier's is `slice`.
+fn request(slice: u64, task: &TaskView) -> u64 {
+    TaskTimes::scaled(ledger::turn(slice, task.weight), task.weight)
+}
+
 impl Policy for Deadline {
     fn configure(&mut self, tiers: &TierTable) {
         self.clocks.rescale(&self.tiers, tiers);
@@ -79,7 +84,7 @@ impl Policy for Deadline {
         }
         // A light task lies up to one request behind the heavier ones when its deadline comes,
         // so the credit is a request, not a slice.
-        let request = TaskTimes::scaled(slice, task.weight);
+        let request = request(slice, &task);
         // Ending a slice late, by a tick, is no long run.
         let vtime = self.times.returning(&task, request, 2 * request);
         self.queue
@@ -101,12 +106,12 @@ impl Policy for Deadline {
         let (deadline, task) = self.queue.pop(tier.index())?;
         // The key is the deadline. If the slice was reconfigured while the task was queued the
         // difference is not exactly its virtual time; the limits on its return absorb that.
-        let request = TaskTimes::scaled(slice, task.weight);
+        let request = request(slice, &task);
         let vtime = deadline.saturating_sub(request).max(1);
         self.times.picked(tier, vtime);
         Some(Decision {
             task,
-            slice: Nanos(slice),
+            slice: Nanos(ledger::turn(slice, task.weight)),
             vtime,
         })
     }

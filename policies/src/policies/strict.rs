@@ -69,7 +69,7 @@ impl Policy for Strict {
         self.times.picked(tier, vtime);
         Some(Decision {
             task,
-            slice: Nanos(slice),
+            slice: Nanos(ledger::turn(slice, task.weight)),
             vtime,
         })
     }

@@ -81,7 +81,7 @@ impl Policy for Weighted {
         self.times.picked(tier, vtime);
         Some(Decision {
             task,
-            slice: Nanos(slice),
+            slice: Nanos(ledger::turn(slice, task.weight)),
             vtime,
         })
     }

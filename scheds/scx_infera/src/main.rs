@@ -21,6 +21,7 @@ mod pods;
 mod privileges;
 mod report;
 mod scheduler;
+mod shares;
 mod source;
 mod starting;
 mod stats;

@@ -2,6 +2,7 @@
 //! the loop nothing, so it tells of a loop that is stuck, too.
 
 use crate::bpf_skel::types::bss;
+use crate::shares::Shares;
 use anyhow::{Context, Result, ensure};
 use crossbeam::channel::Receiver;
 use infera_heartbeat::{Page, Phase, TIERS, Vitals};
@@ -42,8 +43,8 @@ pub struct Eyes {
 }
 
 impl Eyes {
-    /// The overlay's variables, for reading.
-    fn open(&self) -> Result<*const bss> {
+    /// The overlay's variables. This thread writes shares alone.
+    fn open(&self) -> Result<*mut bss> {
         let size = self.bss.value_size() as usize;
         ensure!(size >= size_of::<bss>(), "the overlay's .bss is too short");
         // SAFETY: a new mapping at an address of the kernel's choice, which touches no other.
@@ -51,7 +52,7 @@ impl Eyes {
             mmap(
                 ptr::null_mut(),
                 size,
-                ProtFlags::READ,
+                ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::SHARED,
                 &self.bss,
                 0,
@@ -84,6 +85,7 @@ pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -
     let cpus = eyes.cpus;
     let before = major_faults();
     let mut complained = false;
+    let mut shares = Shares::new();
     // The loop's last round that was seen, and since when it has been the last.
     let mut round = (0, crate::scheduler::now().0);
     // Each tier's CPU time, and when it last grew.
@@ -97,6 +99,8 @@ pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -
             warn!("{error:#}");
             complained = true;
         }
+        // SAFETY: the mapping lives on, and no other thread writes what this one does.
+        unsafe { shares.update(bss) };
         let now = crate::scheduler::now().0;
         if Duration::from_nanos(now.saturating_sub(ran)) > PERIOD + STILL {
             awake = now;

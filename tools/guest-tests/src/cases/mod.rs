@@ -20,6 +20,7 @@ mod programs;
 mod realtime_crowd;
 mod realtime_poller;
 mod refused;
+mod shares;
 mod sleepers;
 mod starting;
 mod stress;
@@ -63,6 +64,10 @@ pub const TESTS: &[Test] = &[
     limits::OVERLOAD,
     limits::MOVED,
     limits::MANY_CGROUPS,
+    shares::IN_EACH_TIER,
+    shares::MANY_THREADS,
+    shares::NESTED,
+    shares::CHANGED,
     churn::CHURN,
     limits::A_CROWD,
     realtime_crowd::ON_EVERY_CPU,
