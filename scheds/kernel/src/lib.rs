@@ -7,4 +7,4 @@ mod options;
 mod signs;
 
 pub use options::{Line, Need, Options, OptionsError, lines, merged};
-pub use signs::{Check, Obstacle, attached, check, hotplugs, is_enabled};
+pub use signs::{Check, Obstacle, attached, check, cpus_are_settled, hotplugs, is_enabled};

@@ -66,6 +66,19 @@ pub fn hotplugs(root: &Path) -> Option<u64> {
     count.trim().parse().ok()
 }
 
+/// Whether no CPU is on its way in or out. While one is, it may be counted as gone and still be among those that are online.
+#[must_use]
+pub fn cpus_are_settled(root: &Path) -> bool {
+    let Ok(cpus) = fs::read_dir(root.join("sys/devices/system/cpu")) else {
+        return true;
+    };
+    cpus.flatten().all(|cpu| {
+        let read = |file: &str| fs::read_to_string(cpu.path().join("hotplug").join(file)).ok();
+        // Other directories have no such files, nor have CPUs of a kernel that cannot take them away.
+        read("state") == read("target")
+    })
+}
+
 /// What `isolcpus=` keeps from CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Isolated<'a> {

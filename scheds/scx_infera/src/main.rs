@@ -34,7 +34,7 @@ use cli::Args;
 use crossbeam::channel::bounded;
 use exit_code::{Refusal, Status, why_it_ended};
 use infera_heartbeat::{Page, Phase};
-use infera_plan::{ConfigError, Plan, Topology};
+use infera_plan::{ConfigError, Plan};
 use infera_policy::{Contained, Drill, REGISTRY, Sabotage, find, names};
 use log::{error, info, warn};
 use report::{Meter, SOCKET};
@@ -42,7 +42,7 @@ use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use simplelog::{ColorChoice, ConfigBuilder, LevelFilter, TermLogger, TerminalMode};
 use source::Source;
-use starting::{Companion, Hotplugs};
+use starting::Companion;
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -53,7 +53,6 @@ use std::time::Duration;
 use watch::Helper;
 
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
-const SYS_CPUS: &str = "/sys/devices/system/cpu";
 
 fn is_root() -> bool {
     // SAFETY: geteuid always succeeds and touches nothing.
@@ -138,13 +137,9 @@ fn run(args: Args) -> Result<Status, Refusal> {
         )
     })?;
     let drill = args.drill.as_deref().map(parse_drill).transpose()?;
-    let hotplugs = Hotplugs::read();
-    let topology = Topology::read(Path::new(SYS_CPUS))
-        .map_err(|error| match hotplugs.changed() {
-            true => starting::in_vain(),
-            false => Refusal::new(Status::Internal, error.to_string()),
-        })?
-        .with_partitions(Path::new(CGROUP_ROOT));
+    let (topology, hotplugs) = starting::cpus(Path::new("/"))
+        .map_err(|error| Refusal::new(Status::Internal, error.to_string()))?;
+    let topology = topology.with_partitions(Path::new(CGROUP_ROOT));
     let plan = Plan::new(&topology, &config);
     if args.dry_run {
         println!("policy: {} - {}", entry.name, entry.summary);

@@ -8,10 +8,14 @@
 use crate::exit_code::{Refusal, Status};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use infera_link::realtime;
+use infera_plan::{Topology, TopologyError};
 use rustix::thread::gettid;
 use std::convert::Infallible;
 use std::path::Path;
+use std::thread::sleep;
 use std::time::Duration;
+
+const SYS_CPUS: &str = "sys/devices/system/cpu";
 
 /// The longest time for which the loading thread keeps a CPU from others, and the shortest that they have it afterwards.
 const TURN: Duration = Duration::from_millis(20);
@@ -31,6 +35,26 @@ impl Hotplugs {
     /// Whether one came or went since.
     pub fn changed(self) -> bool {
         Hotplugs::read() != self
+    }
+}
+
+/// How often the CPUs are looked at until none is on its way in or out, and what is between two looks.
+const LOOKS: u32 = 100;
+const BETWEEN: Duration = Duration::from_millis(20);
+
+/// The node's CPUs at a moment at which none comes or goes, and the count as of then. Taking one away may need half a second on a busy
+/// node: it is counted at first, and its directories lose their contents at last.
+pub fn cpus(root: &Path) -> Result<(Topology, Hotplugs), TopologyError> {
+    let mut looks = 0;
+    loop {
+        let before = Hotplugs::read();
+        let settled = infera_kernel::cpus_are_settled(root);
+        let topology = Topology::read(&root.join(SYS_CPUS));
+        looks += 1;
+        if looks == LOOKS || (settled && topology.is_ok() && !before.changed()) {
+            return Ok((topology?, before));
+        }
+        sleep(BETWEEN);
     }
 }
 
@@ -115,6 +139,32 @@ impl Changes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::{create_dir_all, write};
+    use std::thread::scope;
+
+    #[test]
+    fn a_cpu_that_is_on_its_way_out_is_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let cpus_in = root.path().join(SYS_CPUS);
+        let state = |cpu: usize, state: u32, target: u32| {
+            let hotplug = cpus_in.join(format!("cpu{cpu}/hotplug"));
+            create_dir_all(&hotplug).unwrap();
+            write(hotplug.join("target"), format!("{target}\n")).unwrap();
+            write(hotplug.join("state"), format!("{state}\n")).unwrap();
+        };
+        state(0, 240, 240);
+        state(1, 60, 0);
+        write(cpus_in.join("online"), "0-1\n").unwrap();
+        let topology = scope(|scope| {
+            scope.spawn(|| {
+                sleep(3 * BETWEEN);
+                write(cpus_in.join("online"), "0\n").unwrap();
+                state(1, 0, 0);
+            });
+            cpus(root.path()).unwrap().0
+        });
+        assert_eq!(topology.cpus(), [0].into());
+    }
 
     #[test]
     fn a_start_ends_half_a_second_after_the_last_change() {

@@ -66,6 +66,18 @@ impl Cgroup {
             .try_for_each(|pid| self.write("cgroup.procs", pid))
     }
 
+    /// The start of each of its tasks' `stat`: number, name and state.
+    pub fn tasks(&self) -> Result<Vec<String>> {
+        let file = self.directory.join("cgroup.threads");
+        let text =
+            fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        let stat = |task: &str| {
+            let stat = fs::read_to_string(format!("/proc/{task}/stat")).unwrap_or_default();
+            stat.split(' ').take(3).collect::<Vec<_>>().join(" ")
+        };
+        Ok(text.lines().map(stat).collect())
+    }
+
     /// Removes it, which fails while tasks are in it.
     pub fn remove(&self) -> Result<()> {
         fs::remove_dir(&self.directory)

@@ -216,10 +216,11 @@ impl Scheduler {
         findings.expect(status.ejects == 0 && attached(), || {
             let what: Vec<_> = status.history.iter().map(|event| &*event.what).collect();
             format!(
-                "{} ejects, guard {:?}: {}",
+                "{} ejects, guard {:?}: {}\n{}",
                 status.ejects,
                 status.state,
-                what.join("; ")
+                what.join("; "),
+                log()
             )
         });
         Ok(())

@@ -165,17 +165,20 @@ fn limit(cgroup: &Cgroup, random: &mut Random) -> Result<()> {
     cgroup.limit(Some((quota, Duration::from_millis(100))))
 }
 
-/// Kills what is in a pod's cgroup and removes that. Shells that were moved elsewhere end with those there.
+/// Kills what is in a pod's cgroup and removes that. Shells that were moved elsewhere end with those there. One that has been
+/// started but has not joined its cgroup yet does so after the first kill, so each try kills again.
 fn end(mut pod: Pod, done: &mut Done) -> Result<()> {
     let start = monotonic();
     pod.cgroup.write("cgroup.kill", "1")?;
     while pod.cgroup.remove().is_err() {
         ensure!(
             monotonic() - start < Duration::from_secs(10),
-            "{} is still in use 10 s after its tasks were killed",
-            pod.cgroup.directory().display()
+            "{} is still in use 10 s after its tasks were killed: {}",
+            pod.cgroup.directory().display(),
+            pod.cgroup.tasks()?.join(", ")
         );
         sleep(Duration::from_millis(1));
+        pod.cgroup.write("cgroup.kill", "1")?;
     }
     done.longest = done.longest.max(monotonic() - start);
     for shell in &mut pod.shells {

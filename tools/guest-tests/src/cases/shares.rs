@@ -57,19 +57,19 @@ struct Part<'a> {
     part: f64,
 }
 
-/// Notes what each cgroup gets over [`WINDOW`], each figure or the worst alone.
-fn judge(findings: &mut Findings, what: &str, parts: &[Part]) -> Result<()> {
+/// Notes what each cgroup gets over so long; of the figures, the worst.
+fn judge(findings: &mut Findings, what: &str, parts: &[Part], window: Duration) -> Result<()> {
     let usage =
         || -> Result<Vec<Duration>> { parts.iter().map(|part| part.cgroup.usage()).collect() };
     let before = usage()?;
-    sleep(WINDOW);
+    sleep(window);
     let used: Vec<f64> = usage()?
         .into_iter()
         .zip(before)
         .map(|(after, before)| (after - before).as_secs_f64())
         .collect();
     let all: f64 = used.iter().sum();
-    let busy = all / (CPUS * WINDOW.as_secs_f64());
+    let busy = all / (CPUS * window.as_secs_f64());
     let mut worst = (0.0f64, String::new());
     for (part, used) in parts.iter().zip(used) {
         let off = used / all / part.part - 1.0;
@@ -107,7 +107,12 @@ fn in_each_tier(context: &Context, findings: &mut Findings) -> Result<()> {
         ];
         sleep(SETTLE);
         let parts = [(&light, 0.25), (&heavy, 0.75)].map(|(cgroup, part)| Part { cgroup, part });
-        judge(findings, &format!("{tier}, weights of 100 and 300"), &parts)?;
+        judge(
+            findings,
+            &format!("{tier}, weights of 100 and 300"),
+            &parts,
+            WINDOW,
+        )?;
         drop(loads);
     }
     scheduler.expect_steady(&context.node, findings)?;
@@ -127,7 +132,7 @@ fn many_threads(context: &Context, findings: &mut Findings) -> Result<()> {
         ];
         sleep(SETTLE);
         let what = format!("4 threads and {threads} at nice {nice}");
-        judge(findings, &what, &halves())?;
+        judge(findings, &what, &halves(), WINDOW)?;
         drop(loads);
     }
     scheduler.expect_steady(&context.node, findings)?;
@@ -168,7 +173,8 @@ fn nested(context: &Context, findings: &mut Findings) -> Result<()> {
             }
             pods.push(pod);
         }
-        sleep(SETTLE);
+        // With so many threads a round of their slices takes half a second.
+        sleep(4 * SETTLE);
         let parts: Vec<Part> = containers
             .iter()
             .map(|(cgroup, part)| Part {
@@ -177,7 +183,7 @@ fn nested(context: &Context, findings: &mut Findings) -> Result<()> {
             })
             .collect();
         let what = format!("seed {seed}, {CONTAINERS} containers in each of {PODS} pods");
-        judge(findings, &what, &parts)?;
+        judge(findings, &what, &parts, 4 * WINDOW)?;
         drop(loads);
     }
     scheduler.expect_steady(&context.node, findings)?;
@@ -204,6 +210,7 @@ fn changed(context: &Context, findings: &mut Findings) -> Result<()> {
             findings,
             &format!("a weight of {weight} beside 100"),
             &parts,
+            WINDOW,
         )?;
     }
     drop(loads);
