@@ -39,9 +39,9 @@ static u64 group_key(struct task_group *tg, u32 tier)
 /* cpu.weight of @tg, and less than 1 where cpu.idle is set. */
 static u32 group_weight(struct task_group *tg)
 {
-	/* The kernel's own number for a weight of 100 is 2^20. */
+	/* The kernel's own number for a weight of 100 is 2^20; its smallest, for cpu.idle, is three thousandths of that. */
 	if (bpf_core_field_exists(tg->shares))
-		return (tg->shares * 100 * SHARE_ONE) >> 20 ?: 1;
+		return (tg->shares * 100 * SHARE_ONE + (1 << 19)) >> 20;
 	return 100 * SHARE_ONE;
 }
 

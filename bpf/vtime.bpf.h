@@ -26,7 +26,7 @@ static u64 scaled(u64 ns, u32 weight)
 }
 
 /* The slice of the lightest tasks. */
-#define SHORTEST_TURN_NS	(2 * 1000000ULL)
+#define SHORTEST_TURN_NS	(1 * 1000000ULL)
 
 /* The slice of @t: shorter for a light one, as the policies' ledger::turn(). */
 static u64 turn_of(const struct infera_task *t, u32 tier)

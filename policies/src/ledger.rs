@@ -10,8 +10,8 @@ pub(crate) const MAX_CHARGE: u64 = 10_000_000_000;
 /// yields at once would never advance, and stay first in its tier.
 pub(crate) const MIN_CHARGE: u64 = 1_000;
 
-/// The slice of the lightest task, at the scale of the stock scheduler's slices. The overlay has the same for tiers that it serves.
-const SHORTEST_TURN: u64 = 2_000_000;
+/// The slice of the lightest task. The overlay has the same for tiers that it serves.
+const SHORTEST_TURN: u64 = 1_000_000;
 
 /// The outstanding advances are halved above this many, so that tasks that vanished are
 /// forgotten.

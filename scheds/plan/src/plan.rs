@@ -218,7 +218,7 @@ impl fmt::Display for Plan {
         }
         write!(
             f,
-            "  cpu.max of cgroups is in force while attached, unless `limits` is off; cpu.weight is not"
+            "  within a tier, cpu.weight of cgroups is in force while attached, and cpu.max unless `limits` is off"
         )
     }
 }

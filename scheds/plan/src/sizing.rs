@@ -257,7 +257,7 @@ impl fmt::Display for Sizing {
         }
         write!(
             f,
-            "note: cpu.max of cgroups is in force while attached, unless `limits` is off; cpu.weight is not"
+            "note: within a tier, cpu.weight of cgroups is in force while attached, and cpu.max unless `limits` is off"
         )
     }
 }

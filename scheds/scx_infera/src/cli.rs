@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// Five CPU quality-of-service tiers, enforced in the kernel through sched_ext.
 ///
-/// While attached, CPU limits of cgroups (cpu.max) are in force, and requests (cpu.weight) are not.
+/// While attached, CPU limits of cgroups (cpu.max) are in force, and within each tier requests (cpu.weight).
 #[derive(Debug, Parser)]
 #[command(name = "scx_infera", version, disable_version_flag = true)]
 pub struct Args {

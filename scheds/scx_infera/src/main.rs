@@ -93,7 +93,7 @@ fn print_check() -> Status {
         }
     }
     println!(
-        "note  cpu.max of cgroups is in force while scx_infera is attached, unless `limits` is off; cpu.weight is not"
+        "note  within a tier, cpu.weight of cgroups is in force while scx_infera is attached, and cpu.max unless `limits` is off"
     );
     status
 }

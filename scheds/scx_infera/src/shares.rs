@@ -22,6 +22,7 @@ impl Shares {
     pub unsafe fn update(&mut self, bss: *mut bss) {
         // SAFETY: each field is a word that the kernel side writes, and whichever value is read is one that it had.
         let end = unsafe { ptr::read_volatile(&raw const (*bss).infera_groups_end) };
+        // SAFETY: an address within what `bss` points at; nothing is read.
         let entry = |at: usize| unsafe { &raw mut (*bss).infera_groups[at] };
         let entries = (0..MAX_GROUPS.min(end as usize)).map(entry);
         let groups = entries.clone().map(|entry| {

@@ -140,7 +140,7 @@ fn many_threads(context: &Context, findings: &mut Findings) -> Result<()> {
 }
 
 /// Pods, and containers of each.
-const PODS: usize = 10;
+const PODS: usize = 6;
 const CONTAINERS: usize = 4;
 
 fn nested(context: &Context, findings: &mut Findings) -> Result<()> {
@@ -153,7 +153,7 @@ fn nested(context: &Context, findings: &mut Findings) -> Result<()> {
         let mut containers: Vec<(Cgroup, f64)> = Vec::new();
         let mut loads: Vec<Load> = Vec::new();
         let weights = |random: &mut Random, count: usize| -> Vec<u32> {
-            (0..count).map(|_| 50 + random.below(350) as u32).collect()
+            (0..count).map(|_| 100 + random.below(300) as u32).collect()
         };
         let pod_weights = weights(&mut random, PODS);
         let all: u32 = pod_weights.iter().sum();
@@ -202,6 +202,8 @@ fn changed(context: &Context, findings: &mut Findings) -> Result<()> {
     for weight in [100, 1_000, 10, 1] {
         one.set_weight(weight)?;
         sleep(SETTLE);
+        // Of one weight of 101, each of eight threads has 25 ms of 5 s: a slice more or less is 4 %.
+        let window = if weight < 10 { 4 * WINDOW } else { WINDOW };
         let weight = f64::from(weight);
         let part = weight / (weight + 100.0);
         let parts =
@@ -210,7 +212,7 @@ fn changed(context: &Context, findings: &mut Findings) -> Result<()> {
             findings,
             &format!("a weight of {weight} beside 100"),
             &parts,
-            WINDOW,
+            window,
         )?;
     }
     drop(loads);
