@@ -170,7 +170,10 @@ static void count_in(struct task_struct *p, struct infera_task *t, u32 tier)
 	t->counted = weight;
 }
 
-/* What @p, which counts in its cgroup, weighs in @tier, in 1 / SHARE_ONE. */
+/*
+ * What @p, which counts in its cgroup, weighs in @tier, in 1 / SHARE_ONE: a hundredth of the mean at least, or it would wait for half a
+ * minute beside a crowd, which the kernel takes for a stall.
+ */
 static u32 weight_of(struct task_struct *p, const struct infera_task *t, u32 tier)
 {
 	volatile struct infera_group *g = group_at(t->group_nr);
@@ -181,11 +184,11 @@ static u32 weight_of(struct task_struct *p, const struct infera_task *t, u32 tie
 	weight = weight * share / (g->runnable + g->parts ?: 1);
 	if (weight > MAX_WEIGHT * SHARE_ONE)
 		return MAX_WEIGHT * SHARE_ONE;
-	return weight ?: 1;
+	return weight < SHARE_ONE ? SHARE_ONE : weight;
 }
 
 /* The weight of @t as the policy sees it. */
 static u32 whole_weight(const struct infera_task *t)
 {
-	return t->weight / SHARE_ONE ?: t->weight ? 1 : 100;
+	return t->weight / SHARE_ONE ?: 100;
 }

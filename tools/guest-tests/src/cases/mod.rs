@@ -68,6 +68,7 @@ pub const TESTS: &[Test] = &[
     shares::MANY_THREADS,
     shares::NESTED,
     shares::CHANGED,
+    shares::STARVE_NONE,
     churn::CHURN,
     limits::A_CROWD,
     realtime_crowd::ON_EVERY_CPU,

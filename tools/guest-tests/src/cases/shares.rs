@@ -36,6 +36,14 @@ pub const CHANGED: Test = Test {
     ..TEST
 };
 
+/// The lightest cgroup beside the heaviest waits, but not so long that it is taken for a stall: in a tier that the kernel side serves, and
+/// in one that the policy orders.
+pub const STARVE_NONE: Test = Test {
+    name: "shares_starve_none",
+    run: starve_none,
+    ..TEST
+};
+
 const TEST: Test = Test {
     limit: Duration::from_secs(400),
     ..PLAIN
@@ -214,6 +222,43 @@ fn changed(context: &Context, findings: &mut Findings) -> Result<()> {
             &parts,
             window,
         )?;
+    }
+    drop(loads);
+    scheduler.expect_steady(&context.node, findings)?;
+    scheduler.leave(&context.node, findings)
+}
+
+/// Longer than the guard and the kernel let a task wait.
+const LONG: Duration = Duration::from_secs(32);
+
+fn starve_none(context: &Context, findings: &mut Findings) -> Result<()> {
+    let cgroups = cgroups()?;
+    let scheduler = attach(context, &cgroups)?;
+    let mut loads = Vec::new();
+    for (tier, cpus) in [(Tier::High, 0..2), (Tier::Low, 2..4)] {
+        let of_tier = &cgroups[tier.index()];
+        of_tier.set_cpus(&cpus.collect())?;
+        let (light, heavy) = (of_tier.child("light")?, of_tier.child("heavy")?);
+        light.set_weight(1)?;
+        heavy.set_weight(10_000)?;
+        loads.push((tier, Crowd::hogs(&light, "light", 12).start()?));
+        loads.push((tier, Crowd::hogs(&heavy, "heavy", 30).start()?));
+    }
+    sleep(LONG);
+    for (tier, load) in &loads {
+        let wait = load.longest_wait()?;
+        findings.figure(format!(
+            "{tier}, {}: longest wait {} ms",
+            load.name(),
+            wait.as_millis()
+        ));
+        findings.expect(wait < Duration::from_secs(10), || {
+            format!(
+                "{tier}, {}: a thread waited {} ms",
+                load.name(),
+                wait.as_millis()
+            )
+        });
     }
     drop(loads);
     scheduler.expect_steady(&context.node, findings)?;
