@@ -52,6 +52,13 @@ const TEST: Test = Test {
 /// By how much what a cgroup gets may differ from its share.
 const OFF: f64 = 0.03;
 
+/// The same where threads differ by ten times and more. When several slices end at once, the threads that had them are on their way to the
+/// policy for a moment, and a light one may be all that waits.
+const FAR_OFF: f64 = 0.05;
+
+/// The same for a hundredth, of which such moments are a large part.
+const FARTHEST_OFF: f64 = 0.5;
+
 /// What is measured begins when new threads have found their places, and weights are known.
 const SETTLE: Duration = Duration::from_millis(1_500);
 
@@ -65,8 +72,14 @@ struct Part<'a> {
     part: f64,
 }
 
-/// Notes what each cgroup gets over so long; of the figures, the worst.
-fn judge(findings: &mut Findings, what: &str, parts: &[Part], window: Duration) -> Result<()> {
+/// Notes what each cgroup gets over `window`, by which none may be more than `most` off its part; of the figures, the worst.
+fn judge(
+    findings: &mut Findings,
+    what: &str,
+    parts: &[Part],
+    window: Duration,
+    most: f64,
+) -> Result<()> {
     let usage =
         || -> Result<Vec<Duration>> { parts.iter().map(|part| part.cgroup.usage()).collect() };
     let before = usage()?;
@@ -93,8 +106,8 @@ fn judge(findings: &mut Findings, what: &str, parts: &[Part], window: Duration) 
         }
     }
     findings.figure(format!("{what}, the worst of {}: {}", parts.len(), worst.1));
-    findings.expect(worst.0.abs() <= OFF, || {
-        format!("{what}: {}, not within {:.0}", worst.1, 100.0 * OFF)
+    findings.expect(worst.0.abs() <= most, || {
+        format!("{what}: {}, not within {:.0}", worst.1, 100.0 * most)
     });
     findings.expect(busy > 0.97, || {
         format!("{what}: the cgroups use {busy:.3} of the node")
@@ -120,6 +133,7 @@ fn in_each_tier(context: &Context, findings: &mut Findings) -> Result<()> {
             &format!("{tier}, weights of 100 and 300"),
             &parts,
             WINDOW,
+            OFF,
         )?;
         drop(loads);
     }
@@ -139,8 +153,9 @@ fn many_threads(context: &Context, findings: &mut Findings) -> Result<()> {
             Crowd::hogs(&many, "many", threads).nice(nice).start()?,
         ];
         sleep(SETTLE);
+        let most = if threads < 100 { OFF } else { FAR_OFF };
         let what = format!("4 threads and {threads} at nice {nice}");
-        judge(findings, &what, &halves(), WINDOW)?;
+        judge(findings, &what, &halves(), WINDOW, most)?;
         drop(loads);
     }
     scheduler.expect_steady(&context.node, findings)?;
@@ -191,7 +206,7 @@ fn nested(context: &Context, findings: &mut Findings) -> Result<()> {
             })
             .collect();
         let what = format!("seed {seed}, {CONTAINERS} containers in each of {PODS} pods");
-        judge(findings, &what, &parts, 4 * WINDOW)?;
+        judge(findings, &what, &parts, 4 * WINDOW, OFF)?;
         drop(loads);
     }
     scheduler.expect_steady(&context.node, findings)?;
@@ -210,8 +225,11 @@ fn changed(context: &Context, findings: &mut Findings) -> Result<()> {
     for weight in [100, 1_000, 10, 1] {
         one.set_weight(weight)?;
         sleep(SETTLE);
-        // Of one weight of 101, each of eight threads has 25 ms of 5 s: a slice more or less is 4 %.
-        let window = if weight < 10 { 4 * WINDOW } else { WINDOW };
+        let (window, most) = match weight {
+            100 => (WINDOW, OFF),
+            1 => (4 * WINDOW, FARTHEST_OFF),
+            _ => (WINDOW, FAR_OFF),
+        };
         let weight = f64::from(weight);
         let part = weight / (weight + 100.0);
         let parts =
@@ -221,6 +239,7 @@ fn changed(context: &Context, findings: &mut Findings) -> Result<()> {
             &format!("a weight of {weight} beside 100"),
             &parts,
             window,
+            most,
         )?;
     }
     drop(loads);
