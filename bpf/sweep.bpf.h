@@ -52,10 +52,10 @@ GLOBAL s32 sweep_limits(u64 now)
 	return used;
 }
 
-/* An entry of infera_groups that was not looked at in so many steps of limit_gen, a minute, is removed. */
+/* An entry of infera_groups is removed when it was last looked at this many steps of limit_gen ago: a minute. */
 #define GROUP_UNSEEN	1200
 
-/* And how often that is looked for, in the same. */
+/* How often such entries are looked for, in steps of limit_gen. */
 #define GROUP_SWEEP	32
 
 /* Removes entries of cgroups without tasks of the tier that run. */

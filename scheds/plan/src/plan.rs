@@ -218,7 +218,7 @@ impl fmt::Display for Plan {
         }
         write!(
             f,
-            "  within a tier, cpu.weight of cgroups is in force while attached, and cpu.max unless `limits` is off"
+            "  while attached, cpu.weight of cgroups is in force within each tier, and cpu.max in all, unless `limits` is off"
         )
     }
 }

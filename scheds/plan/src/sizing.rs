@@ -257,7 +257,7 @@ impl fmt::Display for Sizing {
         }
         write!(
             f,
-            "note: within a tier, cpu.weight of cgroups is in force while attached, and cpu.max unless `limits` is off"
+            "note: while attached, cpu.weight of cgroups is in force within each tier, and cpu.max in all, unless `limits` is off"
         )
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// Five CPU quality-of-service tiers, enforced in the kernel through sched_ext.
 ///
-/// While attached, CPU limits of cgroups (cpu.max) are in force, and within each tier requests (cpu.weight).
+/// While attached, requests of cgroups (cpu.weight) are in force within each tier, and CPU limits (cpu.max) in all.
 #[derive(Debug, Parser)]
 #[command(name = "scx_infera", version, disable_version_flag = true)]
 pub struct Args {

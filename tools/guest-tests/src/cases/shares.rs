@@ -36,7 +36,7 @@ pub const CHANGED: Test = Test {
     ..TEST
 };
 
-/// The lightest cgroup beside the heaviest waits, but not so long that it is taken for a stall: in a tier that the kernel side serves, and
+/// The lightest cgroup beside the heaviest waits, but its wait is not taken for a stall: in a tier that the kernel side serves, and
 /// in one that the policy orders.
 pub const STARVE_NONE: Test = Test {
     name: "shares_starve_none",
@@ -196,7 +196,7 @@ fn nested(context: &Context, findings: &mut Findings) -> Result<()> {
             }
             pods.push(pod);
         }
-        // With so many threads a round of their slices takes half a second.
+        // About a hundred threads: a round of their slices takes half a second.
         sleep(4 * SETTLE);
         let parts: Vec<Part> = containers
             .iter()
