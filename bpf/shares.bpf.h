@@ -70,7 +70,7 @@ GLOBAL u32 new_group(u64 key)
 		other = bpf_map_lookup_elem(&infera_group_slots, &key);
 		return other ? *other + 1 : 0;
 	}
-	__sync_fetch_and_add(&infera_shares_refused, 1);
+	__sync_fetch_and_add(&infera_weights_refused, 1);
 	return 0;
 }
 

@@ -86,7 +86,7 @@ volatile u64 infera_limit_periods;	/* periods of limited cgroups in which they r
 volatile u64 infera_limit_throttled;	/* of those, in which tasks waited for budget */
 volatile u64 infera_limits_refused;	/* times that a limited cgroup found no room in infera_limits */
 
-volatile u64 infera_shares_refused;	/* times that a cgroup found no room in infera_groups */
+volatile u64 infera_weights_refused;	/* times that a cgroup found no room in infera_groups */
 
 /*
  * A cgroup with a cpu controller, seen from one tier. The first four are written here, `parts` and `share` by user space, which

@@ -254,6 +254,7 @@ impl<'cb> Scheduler<'cb> {
         counters.limit_periods = bss.infera_limit_periods;
         counters.limit_throttled = bss.infera_limit_throttled;
         counters.limits_refused = bss.infera_limits_refused;
+        counters.weights_refused = bss.infera_weights_refused;
         counters.cancelled = bss.nr_cancel_dispatches;
         counters.congested = bss.nr_sched_congested;
         counters.waiting = self.policy.len() as u64;

@@ -46,6 +46,8 @@ pub struct Counters {
     pub limit_throttled: u64,
     /// Times that a limited cgroup found no room in the overlay's table.
     pub limits_refused: u64,
+    /// Times that a cgroup found no room in the overlay's table of weights.
+    pub weights_refused: u64,
 }
 
 impl Counters {
@@ -68,6 +70,7 @@ impl Counters {
             limit_periods: 0,
             limit_throttled: 0,
             limits_refused: 0,
+            weights_refused: 0,
         }
     }
 }
@@ -133,6 +136,8 @@ pub struct Metrics {
     pub cfs_throttled_periods: u64,
     #[stat(desc = "times that a cgroup's CPU limit was not in force for want of room (count)")]
     pub limits_refused: u64,
+    #[stat(desc = "times that a cgroup's cpu.weight was not in force for want of room (count)")]
+    pub weights_refused: u64,
 }
 
 impl Metrics {
@@ -154,6 +159,7 @@ impl Metrics {
             cfs_periods: now.limit_periods.saturating_sub(before.limit_periods),
             cfs_throttled_periods: now.limit_throttled.saturating_sub(before.limit_throttled),
             limits_refused: now.limits_refused.saturating_sub(before.limits_refused),
+            weights_refused: now.weights_refused.saturating_sub(before.weights_refused),
         }
     }
 }
@@ -221,11 +227,12 @@ impl fmt::Display for Metrics {
         }
         write!(
             f,
-            "limits: {} of {} periods throttled, {} refused\n\
+            "limits: {} of {} periods throttled, {} refused; weights: {} refused\n\
              guaranteed turns {}, cancelled {}, ring full {}, waiting {}",
             self.cfs_throttled_periods,
             self.cfs_periods,
             self.limits_refused,
+            self.weights_refused,
             self.guaranteed,
             self.cancelled,
             self.ring_full,
