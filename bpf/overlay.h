@@ -32,6 +32,7 @@ enum infera_size {
 	MAX_LIMITED	= 4096,	/* cgroups whose cpu.max is in force at a time */
 	MAX_GROUPS	= 16384,/* cgroups whose cpu.weight is in force at a time: a power of two */
 	SHARE_ONE	= 64,	/* weights are counted in this many parts: nice 0 and a cpu.weight of 100 are 6400 */
+	SHORTEST_SLICE_US = 1000,/* the slice of the lightest tasks */
 	MAX_DEPTH	= 32,	/* cgroup levels walked when a task is seen in a new cgroup */
 };
 

@@ -25,18 +25,15 @@ static u64 scaled(u64 ns, u32 weight)
 	return ns * 100 * SHARE_ONE / (weight ?: 100 * SHARE_ONE);
 }
 
-/* The slice of the lightest tasks. */
-#define SHORTEST_TURN_NS	(1 * 1000000ULL)
-
-/* The slice of @t: shorter for a light one, as the policies' ledger::turn(). */
+/* The slice of @t: shorter for a light one, as the policies' ledger::turn() has it. */
 static u64 turn_of(const struct infera_task *t, u32 tier)
 {
-	u64 slice = slice_of(tier), turn;
+	u64 slice = slice_of(tier), shortest = SHORTEST_SLICE_US * 1000ULL, turn;
 
-	if (!t->weight || t->weight >= 100 * SHARE_ONE || slice <= SHORTEST_TURN_NS)
+	if (!t->weight || t->weight >= 100 * SHARE_ONE || slice <= shortest)
 		return slice;
 	turn = slice * t->weight / (100 * SHARE_ONE);
-	return turn > SHORTEST_TURN_NS ? turn : SHORTEST_TURN_NS;
+	return turn > shortest ? turn : shortest;
 }
 
 /*

@@ -97,7 +97,7 @@ pub const fn unpack_weight(weight: u64) -> (usize, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use infera_policy::Tier;
+    use infera_policy::{SHORTEST_SLICE, Tier};
 
     /// Every entry of the header's enums, with its value.
     fn header() -> Vec<(&'static str, u64)> {
@@ -135,6 +135,8 @@ mod tests {
         mirror.push(("MAX_LIMITED".into(), MAX_LIMITED as u64));
         mirror.push(("MAX_GROUPS".into(), MAX_GROUPS as u64));
         mirror.push(("SHARE_ONE".into(), u64::from(SHARE_ONE)));
+        let shortest = SHORTEST_SLICE.0 / 1_000;
+        mirror.push(("SHORTEST_SLICE_US".into(), shortest));
         mirror.push(("EXIT_REALTIME".into(), EXIT_REALTIME as u64));
         mirror.push(("EXIT_PAUSE".into(), EXIT_PAUSE as u64));
         for path in Path::ALL {

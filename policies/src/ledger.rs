@@ -1,6 +1,9 @@
 //! How much CPU time each tier is charged, and when.
 
-use crate::{Slept, TaskView, Tier, TierParams};
+use crate::{Nanos, Slept, TaskView, Tier, TierParams};
+
+/// The slice of the lightest task. The overlay has the same for tiers that it serves.
+pub const SHORTEST_SLICE: Nanos = Nanos::from_millis(1);
 
 /// The most one task is charged at once: ten seconds, twice the kernel's stall watchdog.
 /// Larger values are faults upstream; the cap keeps every sum far from overflow.
@@ -9,9 +12,6 @@ pub(crate) const MAX_CHARGE: u64 = 10_000_000_000;
 /// The least one turn costs: one microsecond, about a context switch. Without it a task that
 /// yields at once would never advance, and stay first in its tier.
 pub(crate) const MIN_CHARGE: u64 = 1_000;
-
-/// The slice of the lightest task. The overlay has the same for tiers that it serves.
-const SHORTEST_TURN: u64 = 1_000_000;
 
 /// The outstanding advances are halved above this many, so that tasks that vanished are
 /// forgotten.
@@ -29,7 +29,7 @@ pub(crate) fn slice(params: &TierParams) -> u64 {
 /// others after it, and all have their shares within a short time.
 pub(crate) fn turn(slice: u64, weight: u32) -> u64 {
     let share = slice / 100 * u64::from(weight.clamp(1, 100));
-    share.clamp(slice.min(SHORTEST_TURN), slice)
+    share.clamp(slice.min(SHORTEST_SLICE.0), slice)
 }
 
 /// What `task` used since it was last seen, in nanoseconds, within the charge limits.
@@ -126,7 +126,6 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Nanos;
 
     fn task(ran: u64) -> TaskView {
         TaskView {

@@ -27,6 +27,7 @@ mod tier;
 
 pub use contained::{Contained, MAX_SLICE, MIN_SLICE, OVERDUE, Retired};
 pub use fault::{Fault, FaultKind, Message};
+pub use ledger::SHORTEST_SLICE;
 pub use policies::{Deadline, Fifo, Strict, Weighted};
 pub use policy::{Decision, Nanos, Policy, Slept, TaskView, TierParams, TierTable, WakeRule};
 pub use queue::{CAPACITY, TaskQueue};

@@ -70,7 +70,7 @@ struct Node {
 }
 
 impl Shares {
-    /// Of at most so many cgroups; more make it allocate.
+    /// With room for this many cgroups; more make it allocate.
     #[must_use]
     pub fn with_capacity(groups: usize) -> Shares {
         Shares {

@@ -93,7 +93,7 @@ fn print_check() -> Status {
         }
     }
     println!(
-        "note  within a tier, cpu.weight of cgroups is in force while scx_infera is attached, and cpu.max unless `limits` is off"
+        "note  while attached, cpu.weight of cgroups is in force within each tier, and cpu.max in all, unless `limits` is off"
     );
     status
 }
@@ -138,8 +138,7 @@ fn run(args: Args) -> Result<Status, Refusal> {
         )
     })?;
     let drill = args.drill.as_deref().map(parse_drill).transpose()?;
-    let (topology, hotplugs) = starting::cpus(Path::new("/"))
-        .map_err(|error| Refusal::new(Status::Internal, error.to_string()))?;
+    let (topology, hotplugs) = starting::cpus(Path::new("/"))?;
     let topology = topology.with_partitions(Path::new(CGROUP_ROOT));
     let plan = Plan::new(&topology, &config);
     if args.dry_run {

@@ -8,7 +8,7 @@
 use crate::exit_code::{Refusal, Status};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use infera_link::realtime;
-use infera_plan::{Topology, TopologyError};
+use infera_plan::Topology;
 use rustix::thread::gettid;
 use std::convert::Infallible;
 use std::path::Path;
@@ -44,17 +44,22 @@ const BETWEEN: Duration = Duration::from_millis(20);
 
 /// The node's CPUs at a moment at which none comes or goes, and the count as of then. Taking one away may need half a second on a busy
 /// node: it is counted at first, and its directories lose their contents at last.
-pub fn cpus(root: &Path) -> Result<(Topology, Hotplugs), TopologyError> {
+pub fn cpus(root: &Path) -> Result<(Topology, Hotplugs), Refusal> {
     let mut looks = 0;
     loop {
         let before = Hotplugs::read();
-        let settled = infera_kernel::cpus_are_settled(root);
+        let at_rest = infera_kernel::cpus_are_settled(root);
         let topology = Topology::read(&root.join(SYS_CPUS));
+        let at_rest = at_rest && !before.changed();
         looks += 1;
-        if looks == LOOKS || (settled && topology.is_ok() && !before.changed()) {
-            return Ok((topology?, before));
+        match topology {
+            Ok(topology) if at_rest || looks == LOOKS => return Ok((topology, before)),
+            Err(error) if at_rest && looks == LOOKS => {
+                return Err(Refusal::new(Status::Internal, error.to_string()));
+            }
+            Err(_) if looks == LOOKS => return Err(in_vain()),
+            _ => sleep(BETWEEN),
         }
-        sleep(BETWEEN);
     }
 }
 
