@@ -41,6 +41,7 @@ enum infera_exit {
 	EXIT_SILENT,		/* user space, or its loop, does not run */
 	EXIT_REALTIME,		/* real-time threads had every CPU */
 	EXIT_PAUSE,		/* a real-time thread kept a CPU from a task that waits there */
+	EXIT_KILLED,		/* the scheduler's process is on its way out */
 };
 
 /* How a task got to its CPU: the index of a counter, the discriminants of infera_bpf::Path. */

@@ -52,6 +52,8 @@ void BPF_STRUCT_OPS(infera_running, struct task_struct *p)
 
 	if (!c || !t)
 		return;
+	if (p->tgid == usersched_pid)
+		leave_if_killed(p);
 	if (is_usersched_task(p)) {
 		usersched_last_run_at = now;
 		sched_wanted_at = 0;

@@ -154,6 +154,7 @@ mod tests {
             "ALIVE_CHECK_MS",
             "ATTACH_MS",
             "EXIT_SILENT",
+            "EXIT_KILLED",
             "LOOP_MS",
             "MAX_ASKED",
             "MEASURED",

@@ -14,7 +14,6 @@ mod events;
 mod exit_code;
 mod follow;
 mod hangup;
-mod holder;
 mod loading;
 mod monitor;
 mod pace;
@@ -156,7 +155,6 @@ fn run(args: Args) -> Result<Status, Refusal> {
         check.outcome?;
     }
 
-    holder::start();
     let page = heartbeat(args.heartbeat_fd)?;
     let guarded = args.heartbeat_fd.is_some();
     let (orders_in, orders) = bounded(16);

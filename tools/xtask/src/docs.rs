@@ -1,12 +1,13 @@
 //! `cargo xtask docs`: what the pages say must be so.
 //!
-//! Looks for dead links and paths, for programs, commands and flags that do not exist, for keys that the
+//! Looks for dead links and paths, for functions that are not in the file named with them, for programs, commands and flags that do not exist, for keys that the
 //! configuration or the chart does not have, for metrics that the agent does not export, and for commands of which
 //! nothing tells whether they were run.
 
 mod commands;
 mod page;
 mod proven;
+mod steps;
 
 use crate::test::build_guest_programs;
 use crate::workspace;
@@ -50,6 +51,9 @@ pub fn check() -> Result<()> {
             if !root.join(&path).exists() {
                 say(line, format!("there is no {path}"));
             }
+        }
+        for (line, what) in steps::wrong_in(root, page) {
+            say(line, what);
         }
         for (line, command) in page.commands() {
             for what in programs.wrong_in(&command) {

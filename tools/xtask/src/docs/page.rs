@@ -145,9 +145,10 @@ impl Page {
 
     /// Paths of the tree that are named.
     pub fn paths(&self) -> Vec<(usize, String)> {
-        const TOPS: [&str; 10] = [
+        const TOPS: [&str; 11] = [
             "docs/",
             "policies/",
+            "pods/src",
             "scheds/",
             "tools/",
             "bpf/",
@@ -168,6 +169,15 @@ impl Page {
             }
         }
         paths
+    }
+
+    /// Functions that are named: code that ends in `()`.
+    pub fn functions(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.code.iter().filter_map(|(line, code)| {
+            let name = code.strip_suffix("()")?;
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            name.chars().all(plain).then_some((*line, name))
+        })
     }
 
     /// Keys of configuration and chart: code of words with dots between.
@@ -200,7 +210,9 @@ impl Page {
     /// Metrics that are named.
     pub fn metrics(&self) -> Vec<(usize, String)> {
         let mut metrics = Vec::new();
-        for (line, code) in &self.code {
+        // A callback of the overlay has the same beginning.
+        let variables = self.code.iter().filter(|(_, code)| !code.ends_with("()"));
+        for (line, code) in variables {
             let part = |c: char| c.is_ascii_alphanumeric() || c == '_';
             let whole = code.split(|c| !part(c));
             metrics.extend(
