@@ -14,10 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 /// The agent's loop has stopped when it has not gone round for so long.
 const STOPPED: Duration = Duration::from_secs(30);
 
-/// How long the loop may take to tell what it sees.
+/// How long the loop may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Somebody wants to know what the loop sees, and where to tell.
+/// A request for the page `/observe`: where the loop sends its answer.
 pub type Question = oneshot::Sender<serde_json::Value>;
 
 /// What the agent's loop leaves here for whoever asks.
@@ -52,7 +52,7 @@ impl Shown {
         self.last_round.store(now, Ordering::Relaxed);
     }
 
-    /// The pods are known, and the scheduler was told of them.
+    /// The pods are known, and their assignment is published.
     pub fn ready(&self) {
         self.ready.store(true, Ordering::Relaxed);
     }
@@ -79,9 +79,9 @@ async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
 }
 
 async fn observe(State(shown): State<Arc<Shown>>) -> Response {
-    let (tell, told) = oneshot::channel();
-    let asked = shown.observe.try_send(tell).is_ok();
-    match tokio::time::timeout(PATIENCE, told).await {
+    let (reply, replied) = oneshot::channel();
+    let asked = shown.observe.try_send(reply).is_ok();
+    match tokio::time::timeout(PATIENCE, replied).await {
         Ok(Ok(value)) if asked => axum::Json(value).into_response(),
         _ => (StatusCode::SERVICE_UNAVAILABLE, "the loop is busy\n").into_response(),
     }

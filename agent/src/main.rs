@@ -1,19 +1,26 @@
 //! `infera-agent`: from Kubernetes pods to tiers, and the node's signals.
 
 mod agent;
-mod book;
+mod assigner;
 mod cli;
+mod debounce;
+mod enforcement;
 mod fence;
 mod guard;
 mod http;
 mod lint;
 mod metrics;
+mod node_writer;
+mod observer;
 mod own;
 mod publish;
+mod safe_mode;
 #[cfg(test)]
 mod scenarios;
+mod store;
 mod tree;
 mod verdict;
+mod watches;
 
 use agent::Agent;
 use anyhow::{Context, Result, ensure};

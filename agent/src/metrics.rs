@@ -1,6 +1,6 @@
 //! Everything under /metrics, each figure set in one place.
 
-use crate::book::TierSum;
+use crate::assigner::TierSum;
 use infera_control::EjectKind;
 use infera_node::{Stats, TierStats};
 use infera_policy::Tier;
@@ -221,8 +221,8 @@ impl Metrics {
         self.generation.set(generation as i64);
     }
 
-    /// The scheduler was told of an assignment.
-    pub fn told(&self) {
+    /// An assignment was published.
+    pub fn assigned(&self) {
         self.applied.inc();
     }
 
@@ -383,7 +383,7 @@ mod tests {
         metrics.safe_mode(["annotation".to_owned()].iter());
         metrics.attached(false, "safe-mode", 1.5);
         metrics.generation(3);
-        metrics.pods(&crate::book::sums(&[]));
+        metrics.pods(&crate::assigner::sums(&[]));
         metrics.ejects(EjectKind::Starved, 1);
         metrics.psi(Tier::High, 0.5);
         let row = TierStats {

@@ -55,10 +55,10 @@ pub async fn condition(
     patiently(nodes.patch_status(&node, &parameters, &Patch::Strategic(&patch))).await
 }
 
-/// Something to tell of the node.
+/// An event about the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// Whether somebody should look.
+    /// Whether an operator should act.
     pub warning: bool,
     /// One word.
     pub reason: &'static str,
@@ -66,8 +66,8 @@ pub struct Notice {
     pub note: String,
 }
 
-/// Tells of the node. The same again counts up and makes no new one.
-pub async fn tell(recorder: Recorder, node: String, notice: Notice) -> kube::Result<()> {
+/// Publishes an event about the node. The same again raises its count and makes no new one.
+pub async fn notify(recorder: Recorder, node: String, notice: Notice) -> kube::Result<()> {
     let event = Event {
         type_: match notice.warning {
             true => EventType::Warning,
