@@ -80,7 +80,7 @@ static volatile u64 woken_waiting[TIER_SLOTS] __attribute__((aligned(64)));
 /* Since when the scheduler process has had work it has not seen; 0: none. */
 static volatile u64 sched_wanted_at __attribute__((aligned(64)));
 
-/* The scheduler process runs. When it last started to the crate's usersched_last_run_at tells. */
+/* The scheduler process is on a CPU. The crate's usersched_last_run_at is when it last started. */
 static volatile u32 sched_on_cpu;
 
 /*

@@ -38,9 +38,9 @@ use tracing::{error, info, warn};
 
 /// How often the guard is asked and some threads are checked.
 const TICK: Duration = Duration::from_secs(1);
-/// In so many ticks once: configuration and statistics.
+/// Configuration and statistics are read once in this many ticks.
 const SLOW: u64 = 5;
-/// In so many ticks once: the pressure of every pod.
+/// The pressure of every pod is read once in this many ticks.
 const PRESSURE: u64 = 15;
 /// The longest interval after which an API server that does not answer is asked again for the node, which may request safe mode.
 const NODE_AGAIN: Duration = Duration::from_secs(10);

@@ -20,7 +20,7 @@ pub struct Args {
     /// Where to serve /metrics, /observe, /healthz and /readyz.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9100")]
     pub listen: SocketAddr,
-    /// Changes are gathered for so long before the scheduler hears of them.
+    /// Debounce: pod changes within this time become one assignment.
     #[arg(long, value_name = "MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(10..=60_000))]
     pub debounce_ms: u64,
     /// What annotation keys begin with.

@@ -215,7 +215,7 @@ impl Supervisor {
             .id()
             .and_then(|id| rustix::process::Pid::from_raw(id as i32));
         if let Some(pid) = pid {
-            // Not waited for yet: nobody else has its id.
+            // The child has not been waited for yet, so no other process has its id.
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
         let _ = tokio::time::timeout(Duration::from_secs(5), child.wait()).await;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
-/// The agent's loop has stopped when it has not gone round for so long.
+/// The agent's loop has stopped when it has not completed a round for this long.
 const STOPPED: Duration = Duration::from_secs(30);
 
 /// How long the loop may take to answer.
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A request for the page `/observe`: where the loop sends its answer.
 pub type Question = oneshot::Sender<serde_json::Value>;
 
-/// What the agent's loop leaves here for whoever asks.
+/// What the agent's loop publishes for the HTTP handlers.
 pub struct Shown {
     /// The figures.
     pub metrics: Metrics,

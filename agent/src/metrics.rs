@@ -123,10 +123,7 @@ impl Metrics {
             ),
             attached: register!("scheduler_attached", "1: infera schedules this node"),
             generation: register!("config_generation", "The assignment in force"),
-            applied: register!(
-                "config_changes",
-                "Assignments that the scheduler was told of"
-            ),
+            applied: register!("config_changes", "Assignments published to the scheduler"),
             gathered: register!(
                 "config_events",
                 "Pod events that were gathered into assignments"

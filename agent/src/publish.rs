@@ -14,7 +14,7 @@ pub const MANAGER: &str = "infera-agent";
 /// The condition's type.
 pub const CONDITION: &str = "InferaReady";
 
-/// The API server gets so long for a request.
+/// The time limit of a request to the API server.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a node's annotations are to say.
@@ -28,7 +28,7 @@ pub async fn annotate(client: Client, node: String, annotations: Annotations) ->
         "kind": "Node",
         "metadata": {"name": node, "annotations": annotations},
     });
-    // Forced: whoever else wrote to our keys did so by mistake.
+    // Forced: another manager that wrote to our keys did so by mistake.
     let parameters = PatchParams::apply(MANAGER).force();
     let nodes: Api<Node> = Api::all(client);
     patiently(nodes.patch_metadata(&node, &parameters, &Patch::Apply(&patch))).await
@@ -150,7 +150,7 @@ mod tests {
 
     type Calls = Vec<(String, String, Value)>;
 
-    /// Answers each call with an empty node, and tells what was called in which order.
+    /// Answers each call with an empty node, and returns the calls in their order.
     async fn calls<T>(run: impl AsyncFnOnce(Client) -> T) -> (T, Calls) {
         let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
         let server = tokio::spawn(async move {

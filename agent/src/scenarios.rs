@@ -116,8 +116,8 @@ impl Scene {
         .await;
     }
 
-    /// Tells a watch of something.
-    fn tell(&self, kind: &str, event: Value) {
+    /// Sends an event to the watch of a kind.
+    fn send(&self, kind: &str, event: Value) {
         let world = self.world.lock().unwrap();
         world.watches[kind].send(event).unwrap();
     }
@@ -356,17 +356,17 @@ async fn safe_mode_asks_the_guard_before_anybody_else() {
                 let event = scene.node_event(requested);
                 // The annotation that is not there has been acted on at the start.
                 let before = scene.world.lock().unwrap().log.len();
-                scene.tell("nodes", event);
+                scene.send("nodes", event);
                 scene
                     .until(entry, |world| {
                         world.log[before..].iter().any(|line| line == entry)
                     })
                     .await;
                 let log = scene.world.lock().unwrap().log[before..].to_vec();
-                assert_eq!(log[0], entry, "somebody was asked first: {log:?}");
+                assert_eq!(log[0], entry, "the guard was not first: {log:?}");
             }
             scene
-                .until("the end of it is told", |world| {
+                .until("safe mode gone from the annotations", |world| {
                     let last = world.patches.last();
                     last.is_some_and(|it| it.get("infera.io/safe-mode").is_none())
                 })
@@ -381,7 +381,7 @@ async fn an_expired_watch_lists_again_and_changes_nothing() {
     scene
         .play(async |scene| {
             scene.watched().await;
-            scene.tell(
+            scene.send(
                 "pods",
                 json!({"type": "ERROR", "object": {"kind": "Status", "apiVersion": "v1",
                     "metadata": {}, "status": "Failure", "code": 410, "reason": "Expired",
@@ -393,8 +393,8 @@ async fn an_expired_watch_lists_again_and_changes_nothing() {
             tokio::time::sleep(Duration::from_millis(300)).await;
             assert!(count(&scene.world.lock().unwrap(), "LIST pods") >= 2);
             assert_eq!(scene.assignment().generation, 1);
-            // And it hears again.
-            scene.tell(
+            // And the new watch receives events.
+            scene.send(
                 "pods",
                 json!({"type": "ADDED", "object": pod("db", 100_000)}),
             );
@@ -425,7 +425,7 @@ async fn a_crowd_of_hostile_pods_is_one_generation_and_no_harm() {
                     }
                     _ => {}
                 }
-                scene.tell("pods", json!({"type": "ADDED", "object": pod}));
+                scene.send("pods", json!({"type": "ADDED", "object": pod}));
             }
             scene
                 .until("a generation", |world| world.generation >= 2)
@@ -454,7 +454,7 @@ async fn who_may_not_write_keeps_scheduling_and_does_not_insist() {
             tokio::time::sleep(Duration::from_secs(3)).await;
             let denied = count(&scene.world.lock().unwrap(), "PATCH denied");
             assert!(denied <= 2, "asked {denied} times in three seconds");
-            scene.tell("pods", json!({"type": "ADDED", "object": pod("db", 0)}));
+            scene.send("pods", json!({"type": "ADDED", "object": pod("db", 0)}));
             scene
                 .until("a generation", |world| world.generation == 2)
                 .await;

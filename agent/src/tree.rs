@@ -1,4 +1,4 @@
-//! Where pods' cgroups are: found in the cgroup tree itself, nobody needs to be asked.
+//! Where pods' cgroups are: found in the cgroup tree itself, without a request to another program.
 
 use infera_plan::QosClass;
 use std::fs;

@@ -74,7 +74,7 @@ fn check_plan(plan: &Plan, topology: &Topology, config: &Config) {
             0,
             "the system tier runs everywhere"
         );
-        assert_eq!(cpu.home & cpu.loan, 0, "nobody borrows what is theirs");
+        assert_eq!(cpu.home & cpu.loan, 0, "home and loan are disjoint");
         assert_eq!(
             (cpu.home | cpu.loan) & !all,
             0,

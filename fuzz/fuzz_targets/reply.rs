@@ -1,4 +1,5 @@
-//! What a client of the guard is told: whatever is understood means the same when told again.
+//! A reply line as a client of the guard receives it: one that parses is the same reply after it is
+//! serialized and parsed again.
 #![no_main]
 
 use infera_control::Reply;

@@ -1,8 +1,8 @@
 //! The guard's side of a connection: whatever comes, one line goes back, and only a request
 //! that the peer may make is acted on.
 //!
-//! The first byte tells what the peer does after sending the rest: even, it waits for the
-//! answer; odd, it has gone.
+//! The first byte decides what the peer does after sending the rest: if it is even, the peer
+//! waits for the answer; if it is odd, the peer has closed the connection.
 #![no_main]
 
 use infera_control::{MAX_REPLY, Reply, Request, State, Status, serve};
@@ -39,15 +39,15 @@ fuzz_target!(
         } else {
             theirs.shutdown(Shutdown::Write).unwrap();
             serve(ours, answer);
-            let told = told(theirs);
-            assert_eq!(matches!(told, Reply::Done(_)), expected.is_some());
+            let reply = read_reply(theirs);
+            assert_eq!(matches!(reply, Reply::Done(_)), expected.is_some());
         }
         assert_eq!(acted_on, expected);
     }
 );
 
-/// What the peer understands.
-fn told(mut stream: UnixStream) -> Reply {
+/// The reply that the peer receives.
+fn read_reply(mut stream: UnixStream) -> Reply {
     let mut line = Vec::new();
     stream.read_to_end(&mut line).unwrap();
     assert!(line.len() <= MAX_REPLY);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// Clock ticks a second, as user space sees them on every Linux.
 const TICKS: f64 = 100.0;
-/// Who was not seen for so long has ended.
+/// A thread that was not seen for this long counts as ended.
 const FORGET: Duration = Duration::from_secs(300);
 /// How many are remembered.
 const MOST: usize = 20_000;

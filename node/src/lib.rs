@@ -1,5 +1,5 @@
-//! What can be seen of a node, by whoever looks: its threads with the tiers that they get, those that
-//! use most CPU time, the scheduler's statistics, pressure. Changes nothing.
+//! Reads the state of a node, for the agent, `infera top` and the benches: its threads with the tiers that
+//! they get, those that use most CPU time, the scheduler's statistics, pressure. Changes nothing.
 
 mod busiest;
 mod psi;

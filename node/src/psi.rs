@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-/// Microseconds in which some task waited for a CPU, as `file` tells: a cgroup's `cpu.pressure`, or
-/// `/proc/pressure/cpu`; `None` where the kernel does not tell, or the cgroup is gone.
+/// Microseconds in which some task waited for a CPU, read from `file`: a cgroup's `cpu.pressure`, or
+/// `/proc/pressure/cpu`; `None` where the kernel does not report it, or the cgroup is gone.
 #[must_use]
 pub fn cpu_some_us(file: &Path) -> Option<u64> {
     parse(&fs::read_to_string(file).ok()?)

@@ -30,7 +30,7 @@ pub struct Thread {
     pub cpu: usize,
     /// Whether it runs or waits for a CPU.
     pub runnable: bool,
-    /// The CPUs that its affinity allows, if somebody wanted to know.
+    /// The CPUs that its affinity allows; read for runnable threads alone.
     #[serde(skip)]
     pub allowed: Option<CpuSet>,
     /// Clock ticks that it has used.
@@ -120,7 +120,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Looks at so many processes each time.
+    /// Reads at most `each` threads a sample.
     #[must_use]
     pub fn new(proc: &Path, each: usize) -> Sampler {
         Sampler {
@@ -230,7 +230,7 @@ fn allowed(status: &str) -> Option<CpuSet> {
     parse_cpu_list(line.trim()).ok()
 }
 
-/// What `/proc/PID/stat` tells.
+/// What is read from `/proc/PID/stat`.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     tid: u32,

@@ -18,7 +18,7 @@ pub fn parse_millis(text: &str) -> Option<u64> {
         None => (text, 1e3),
     };
     let millis = (number.parse::<f64>().ok()? * scale).ceil();
-    // Nobody has a million CPUs.
+    // No node has a million CPUs.
     (0.0..=1e9).contains(&millis).then_some(millis as u64)
 }
 

@@ -28,8 +28,8 @@ pub const OVERDUE: Nanos = Nanos::from_millis(5_000);
 /// arrival order with each task for its tier's slice, so no decision and no task is lost. A
 /// deposed policy is never called again. What the loop alone can see, such as a policy that
 /// is too slow, it reports with [`Contained::depose`]. A policy that never returns, overflows
-/// the stack or exhausts memory cannot be contained from inside: that is for whoever watches
-/// the process.
+/// the stack or exhausts memory cannot be contained from inside: that is for the guard, which
+/// watches the process.
 ///
 /// No task is forgotten: one that has waited longer than [`OVERDUE`] takes the place of that which
 /// the policy answers in its tier, the oldest first, and the two change places. So in a
@@ -124,7 +124,7 @@ impl Contained {
     /// Puts `policy`, which holds no task, in charge, and returns the one before.
     ///
     /// The waiting tasks are enqueued to it in arrival order, all in this call. If it fails at
-    /// that it is deposed like any other, which [`fault`](Contained::fault) then tells; an
+    /// that it is deposed like any other, which [`fault`](Contained::fault) then returns; an
     /// earlier fault is forgotten.
     pub fn replace(&mut self, policy: Box<dyn Policy>, name: &'static str, now: Nanos) -> Retired {
         let before = self.retire();
@@ -386,7 +386,7 @@ mod tests {
         }
 
         fn len(&self) -> usize {
-            panic!("nobody needs to ask");
+            panic!("the containment counts its tasks itself");
         }
     }
 

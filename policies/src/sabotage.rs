@@ -3,9 +3,9 @@
 use crate::{Decision, Nanos, Policy, Slept, TaskView, Tier, TierTable, WakeRule};
 use std::{fmt, hint::black_box, str::FromStr};
 
-/// How many turns of its busy loop a [`Drill::Slow`] policy makes for a decision, unless told
-/// otherwise: about 10 ms. A turn is nine instructions on x86-64, which take some 4 ns; 9 ns
-/// where a simulated clock counts instructions.
+/// How many iterations of its busy loop a [`Drill::Slow`] policy makes for a decision by default:
+/// about 10 ms. An iteration is nine instructions on x86-64, which take some 4 ns; 9 ns where a
+/// simulated clock counts instructions.
 pub const SPIN: u64 = 1_500_000;
 
 /// What a [`Drill::Grow`] policy leaks at each decision.

@@ -21,7 +21,7 @@ const UNIT: f64 = 100.0;
 /// A cgroup as it is counted. Those of one tier are a tree, and several trees may be in one slice.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Group {
-    /// What tells it from another one that takes its place; 0: there is none here.
+    /// Distinguishes it from another cgroup that takes its place; 0: there is no cgroup here.
     pub key: u64,
     /// Where its parent is.
     pub parent: Option<usize>,

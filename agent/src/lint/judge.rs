@@ -4,8 +4,8 @@ use super::{CHECKS, Findings, Mark, Snapshot, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// While something is wrong all threads are looked at once in so long: it costs a few milliseconds
-/// for every thousand.
+/// While something is wrong, all threads are examined once in this interval, because that costs a few
+/// milliseconds for every thousand.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// Remembers what was seen, until it is seen again or is gone.

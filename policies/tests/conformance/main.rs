@@ -410,12 +410,12 @@ fn deterministic(subject: &Subject) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A containment that nobody needs is not noticed.
+/// The containment of a policy without a fault changes no decision.
 fn decides_as_bare(entry: &'static Entry) -> Result<(), Failed> {
     let trace = |subject: Subject| {
         let mut sim = Sim::new((subject.build)(&TierTable::default()), 3, &mixed());
         sim.trace = Some(Vec::new());
-        // Nobody has waited for too long by then.
+        // No task has waited for longer than `OVERDUE` by then.
         sim.run_for(OVERDUE.0);
         sim.trace
     };
@@ -441,7 +441,7 @@ fn no_task_is_forgotten(subject: &Subject) -> Result<(), Failed> {
         "a task waited {} ns, not {most}",
         sim.longest_task_wait
     );
-    // So many that arrival order alone is longer: it is, then, what there is.
+    // With this many tasks a round in arrival order is longer than `OVERDUE`, and is the bound.
     let jobs = vec![hog(100); 4_000];
     let mut sim = Sim::new((subject.build)(&tiers), 4, &jobs);
     sim.run_for(100 * SEC);

@@ -10,7 +10,7 @@ use thiserror::Error;
 /// Why there was no answer.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// Nobody listens, or we may not.
+    /// No guard listens at the socket, or this process may not connect to it.
     #[error("cannot reach the guard at {path}: {source}")]
     Connect {
         /// The socket.

@@ -1,7 +1,7 @@
 //! What the guard can be asked over its control socket, and how.
 //!
 //! One request a connection: a line of JSON, then a line of JSON back. Both are bounded,
-//! and the guard hangs up on whoever takes longer than [`PATIENCE`].
+//! and the guard closes a connection whose client takes longer than [`PATIENCE`].
 
 mod client;
 mod exit;
@@ -144,7 +144,7 @@ pub enum State {
     Leaving,
     /// The stock scheduler runs the node until the next attempt.
     BackingOff,
-    /// The stock scheduler runs the node until somebody clears every reason.
+    /// The stock scheduler runs the node until every source of safe mode is cleared.
     SafeMode,
     /// The guard is about to end.
     Ended,

@@ -26,7 +26,8 @@ pub fn serve(mut stream: UnixStream, answer: impl FnOnce(Request) -> Reply) {
         let _ = stream.set_write_timeout(Some(PATIENCE));
         let _ = stream.write_all(&line);
     }
-    // A peer whose words are left unread is told of a reset connection, and not of the answer.
+    // With bytes of the peer left unread the kernel would reset the connection, and the peer would
+    // not receive the answer.
     let _ = stream.set_nonblocking(true);
     let _ = io::copy(&mut stream.take(MAX_UNREAD), &mut io::sink());
 }
@@ -80,13 +81,13 @@ mod tests {
     }
 
     #[test]
-    fn whoever_sends_too_much_hears_so() {
+    fn a_peer_that_sends_too_much_receives_the_reason() {
         let (mut theirs, ours) = UnixStream::pair().unwrap();
         theirs.write_all(&[b'x'; 64 * MAX_REQUEST]).unwrap();
         serve(ours, |_| unreachable!());
-        let mut told = String::new();
-        theirs.read_to_string(&mut told).unwrap();
-        assert!(told.contains("at most") && told.ends_with('\n'), "{told}");
+        let mut line = String::new();
+        theirs.read_to_string(&mut line).unwrap();
+        assert!(line.contains("at most") && line.ends_with('\n'), "{line}");
     }
 
     #[test]

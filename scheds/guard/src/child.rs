@@ -64,7 +64,7 @@ impl Child {
         }))
     }
 
-    /// Sends it a signal. It is our child and has not been waited for: nobody else has its id.
+    /// Sends it a signal. It is our child and has not been waited for: no other process has its id.
     pub fn signal(&self, signal: Signal) {
         let _ = kill_process(Pid::from_child(&self.process), signal);
     }

@@ -18,9 +18,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How many events the status tells of.
+/// How many events the status shows.
 const HISTORY: usize = 32;
-/// How long the main loop may be away before the service manager is told nothing.
+/// How long the main loop may be away before the service manager gets no more keep-alives.
 const AWAY: Duration = Duration::from_secs(2);
 
 enum Note {
@@ -208,7 +208,7 @@ fn work(queue: &Receiver<Note>, shared: &Shared) {
     }
 }
 
-/// How often the service manager wants to hear from us.
+/// How often to send the service manager a keep-alive: three times in its watchdog timeout, if it has one.
 fn watchdog_period() -> Option<Duration> {
     let mut usec = 0;
     sd_notify::watchdog_enabled(false, &mut usec).then(|| Duration::from_micros(usec / 3))
@@ -240,20 +240,20 @@ pub fn write_unless_stuck(line: &[u8]) {
 
 /// Replaces a file in one step.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let told = |error: io::Error| {
+    let with_path = |error: io::Error| {
         io::Error::new(
             error.kind(),
             format!("cannot write {}: {error}", path.display()),
         )
     };
     if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir).map_err(told)?;
+        fs::create_dir_all(dir).map_err(with_path)?;
     }
     let next = path.with_extension("next");
     fs::write(&next, bytes)
         .and_then(|()| fs::rename(&next, path))
         .inspect_err(|_| drop(fs::remove_file(&next)))
-        .map_err(told)
+        .map_err(with_path)
 }
 
 #[cfg(test)]

@@ -129,7 +129,7 @@ fn listen(path: &Path, group: Option<&str>) -> io::Result<UnixListener> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // Nobody else can connect between these lines.
+    // The mask keeps other users from connecting before the modes below are set.
     let before = rustix::process::umask(Mode::from(0o177));
     let listener = UnixListener::bind(path);
     rustix::process::umask(before);
@@ -187,7 +187,8 @@ fn answer(request: Request, orders: &Orders, clerk: &Clerk) -> Reply {
                 error: "too many requests at once: ask again".into(),
             };
         }
-        // The answer tells what came of it; it is under way even when this takes longer.
+        // The reply shows the outcome, if that comes within `PATIENCE`; the guard carries the order
+        // out also when it comes later.
         let started = Instant::now();
         while clerk.revision() == seen && started.elapsed() < PATIENCE {
             thread::sleep(std::time::Duration::from_millis(5));
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_are_so_many_and_each_can_change_its_reason() {
+    fn sources_are_bounded_and_each_can_change_its_reason() {
         let sources = |count: usize| (0..count).map(|n| (n.to_string(), String::new())).collect();
         assert!(!crowded(&sources(MAX_SOURCES - 1), "x"));
         assert!(crowded(&sources(MAX_SOURCES), "x"));

@@ -32,7 +32,7 @@ impl Hand {
         let _ = self.0.try_send(Task::Detach);
     }
 
-    /// Has the kernel itself detach, whoever is attached.
+    /// Has the kernel itself detach whichever sched_ext scheduler is attached.
     pub fn brake(&self) {
         let _ = self.0.try_send(Task::Brake);
     }

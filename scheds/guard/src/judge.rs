@@ -1,4 +1,4 @@
-//! Whether the scheduler does its work: a pure function of what it tells.
+//! Whether the scheduler does its work: a pure function of what it publishes.
 
 use infera_control::EjectKind;
 use infera_heartbeat::{Phase, Vitals};
@@ -17,7 +17,7 @@ pub struct Limits {
 }
 
 /// The same when its tier is served. Ten thousand busy tasks on a few CPUs do wait for
-/// seconds, whoever schedules them; the kernel's own watchdog takes 30 s for too long.
+/// seconds, under any scheduler; the timeout of the kernel's own watchdog is 30 s.
 const WAIT_SERVED: Duration = Duration::from_secs(20);
 
 /// What is wrong.
@@ -111,7 +111,7 @@ pub fn judge(
     if phase == Phase::Leaving {
         return None;
     }
-    // What it tells was so at the beat; work still waiting has grown older since.
+    // The vitals are as of the beat: work that still waits has grown older since.
     let unseen = Duration::from_nanos(vitals.unseen);
     if unseen > limits.stall {
         return Some(Trouble::Stuck(unseen));

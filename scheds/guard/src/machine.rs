@@ -17,7 +17,7 @@ const HOTPLUG_WAIT: Duration = Duration::from_secs(10);
 /// How long the stock scheduler's server needs for a task bound to a CPU that a real-time thread keeps: it serves a task 50 ms
 /// of each second, at the end of the second.
 const SERVED: Duration = Duration::from_millis(1_500);
-/// Every so many steps against an attached scheduler comes the kernel's own brake.
+/// Each time this many steps have been taken against an attached scheduler, the guard also pulls the kernel's own brake.
 const BRAKE: u32 = 4;
 /// The step at which a process that is not attached is killed.
 const PATIENCE: u32 = 10;
@@ -62,7 +62,7 @@ pub enum End {
 pub struct Seen {
     /// Nanoseconds of `CLOCK_MONOTONIC`.
     pub now: u64,
-    /// How it ended, told once.
+    /// How its process ended; set once, in the first look after the end.
     pub end: Option<End>,
     /// From its heartbeat.
     pub phase: Phase,
@@ -87,7 +87,7 @@ pub enum Action {
     Brake,
     /// Write a report: it ended, or had to be ended, without being asked.
     Dump(String),
-    /// Tell the log and the history.
+    /// Add a line to the log and to the history.
     Say(String),
     /// The safe modes changed.
     Remember,
@@ -160,7 +160,7 @@ enum Now {
     Down {
         until: u64,
     },
-    /// No process, until nobody wants safe mode any more.
+    /// No process, until no source asks for safe mode any more.
     Safe,
     Up {
         since: u64,
@@ -269,7 +269,7 @@ impl Machine {
         self.stop = true;
     }
 
-    /// Somebody wants the node on the stock scheduler.
+    /// `source` asks for safe mode: the stock scheduler runs the node.
     pub fn enter_safe_mode(&mut self, source: &str, reason: &str, out: &mut Vec<Action>) {
         let before = self.safe_mode.insert(source.into(), reason.into());
         if before.as_deref() != Some(reason) {
@@ -278,7 +278,7 @@ impl Machine {
         }
     }
 
-    /// A source does not want that any more.
+    /// `source` does not ask for safe mode any more.
     pub fn leave_safe_mode(&mut self, source: &str, out: &mut Vec<Action>) {
         if self.safe_mode.remove(source).is_none() {
             return;

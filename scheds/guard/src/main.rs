@@ -148,7 +148,7 @@ struct Guard {
     page: Page,
     machine: Machine,
     child: Option<Child>,
-    /// Told once, as an end would be.
+    /// The process could not be started: passed to the machine once, as an end would be.
     not_started: Option<End>,
     /// The configuration is to be read again, by a scheduler that has come so far: before, the
     /// signal would end it.
@@ -231,8 +231,8 @@ impl Guard {
         let _ = rustix::io::read(&*self.wake, &mut discarded);
     }
 
-    /// What others want; whether anybody wanted anything.
-    fn obey(&mut self, actions: &mut Vec<Action>) -> bool {
+    /// Handles the orders of the control socket and of signals; whether there were any.
+    fn handle_orders(&mut self, actions: &mut Vec<Action>) -> bool {
         let taken = |flag: &AtomicBool| flag.swap(false, Ordering::Relaxed);
         let mut orders: Vec<Order> = self.orders.try_iter().take(64).collect();
         if taken(&self.signals.enter) {
@@ -350,7 +350,7 @@ impl Guard {
         while finished.is_none() {
             self.wait();
             let mut actions = Vec::new();
-            let asked = self.obey(&mut actions);
+            let asked = self.handle_orders(&mut actions);
             let seen = self.look();
             self.machine.step(&seen, &mut actions);
             if self.machine.state() == State::Attached && std::mem::take(&mut self.reload) {

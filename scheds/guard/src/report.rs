@@ -98,7 +98,7 @@ fn text(at: u64, why: &str, vitals: Option<Vitals>, tail: &Tail) -> String {
         kernel.trim(),
         state.trim()
     );
-    let _ = writeln!(text, "\n--- what it last told\n{vitals:#?}");
+    let _ = writeln!(text, "\n--- its last vitals\n{vitals:#?}");
     let _ = writeln!(text, "\n--- its log\n{}", tail.text());
     let _ = writeln!(text, "--- the kernel's log\n{}", kernel_log());
     text

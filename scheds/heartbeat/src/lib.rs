@@ -33,7 +33,7 @@ pub enum Phase {
     Leaving = 2,
 }
 
-/// What the scheduler's watcher thread tells, about every 50 ms. Times in nanoseconds.
+/// What the scheduler's vitals thread publishes, about every 50 ms. Times in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Vitals {
     /// When this was written, on `CLOCK_MONOTONIC`.
@@ -148,12 +148,12 @@ impl Heartbeat {
         let _ = self.phase.compare_exchange(starting, attached, done, other);
     }
 
-    /// Tells how things are. One thread does this.
-    pub fn tell(&self, vitals: Vitals) {
+    /// Publishes `vitals`. One thread does this.
+    pub fn publish(&self, vitals: Vitals) {
         self.vitals.write(vitals.to_words());
     }
 
-    /// What was told last; `None` when the writer is at it, or died at it.
+    /// What was published last; `None` while the writer writes, or if it died while it wrote.
     pub fn vitals(&self) -> Option<Vitals> {
         self.vitals.read().map(Vitals::from_words)
     }
@@ -235,7 +235,7 @@ mod tests {
             deposed: 1,
             ..Vitals::default()
         };
-        scheduler.tell(vitals);
+        scheduler.publish(vitals);
         scheduler.begin();
         scheduler.round([0, 0, 5, 0, 0, 9]);
         guard.watch(9);
@@ -279,14 +279,14 @@ mod loom_tests {
         }
     }
 
-    /// Who sees the phase sees what was told before it.
+    /// A reader that sees the phase sees the vitals that were published before it.
     #[test]
     fn the_phase_publishes_the_vitals() {
         loom::model(|| {
             let heartbeat = Arc::new(Heartbeat::new());
             let scheduler = heartbeat.clone();
             let writer = thread::spawn(move || {
-                scheduler.tell(vitals(1));
+                scheduler.publish(vitals(1));
                 scheduler.begin();
             });
             if heartbeat.phase() == Phase::Attached {

@@ -62,7 +62,7 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     #[test]
-    fn a_writer_that_died_in_the_middle_blocks_nobody() {
+    fn a_writer_that_died_in_the_middle_does_not_block_the_next() {
         let lock = SeqLock::<2>::new();
         lock.write([1, 2]);
         lock.version.store(3, Ordering::Relaxed);

@@ -116,7 +116,7 @@ pub enum OptionsError {
         /// Why.
         source: io::Error,
     },
-    /// It tells nothing.
+    /// It names no kernel option.
     #[error("{0} names no kernel option: is it a kernel's configuration?")]
     Empty(PathBuf),
     /// The running kernel keeps its options nowhere.
@@ -251,23 +251,23 @@ mod tests {
             fs::create_dir_all(root.join(place)).unwrap();
         }
         fs::write(root.join("proc/sys/kernel/osrelease"), "9.9\n").unwrap();
-        let told = |root: &Path| match Options::running(root) {
+        let outcome = |root: &Path| match Options::running(root) {
             Ok(options) => options.get("CONFIG_A").unwrap_or("none").to_owned(),
             Err(error) => error.to_string(),
         };
         assert!(
-            told(root).contains("9.9 keeps its options"),
+            outcome(root).contains("9.9 keeps its options"),
             "{}",
-            told(root)
+            outcome(root)
         );
         fs::write(root.join("boot/config-9.9"), "garbage").unwrap();
-        assert!(told(root).contains("names no kernel option"));
+        assert!(outcome(root).contains("names no kernel option"));
         fs::write(root.join("boot/config-9.9"), "CONFIG_A=m\n").unwrap();
-        assert_eq!(told(root), "m");
+        assert_eq!(outcome(root), "m");
         let file = fs::File::create(root.join("proc/config.gz")).unwrap();
         let mut packed = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
         packed.write_all(b"CONFIG_A=y\n").unwrap();
         packed.finish().unwrap();
-        assert_eq!(told(root), "y");
+        assert_eq!(outcome(root), "y");
     }
 }

@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn each_obstacle_is_told_from_the_others() {
+    fn each_obstacle_is_distinguished_from_the_others() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         for path in [

@@ -1,5 +1,5 @@
-//! What leaving a node takes, for whoever makes the scheduler leave: its BPF link, and the kernel's
-//! thread that ends RCU's grace periods. And real-time priorities.
+//! What a process needs to detach the scheduler: its BPF link, and the kernel's thread that ends
+//! RCU's grace periods. And real-time priorities.
 
 mod grace;
 mod link;

@@ -1,7 +1,7 @@
-//! Which pods' cgroups have which tier: what the node agent tells the scheduler.
+//! The assignment, which the agent publishes for the scheduler: which pod's cgroup is of which tier.
 //!
 //! A file and not a message, so that it is in force again after the scheduler, the guard or
-//! the agent has started anew, also when nobody can be asked.
+//! the agent has started anew, also while the API server cannot be reached.
 
 use crate::rules::pattern_of;
 use infera_policy::Tier;

@@ -47,10 +47,10 @@ pub enum ConfigError {
 /// Which CPUs a tier wants to itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Fence {
-    /// Nobody said: as many cores as the Critical pods ask for, if there are any.
+    /// Not configured: as many cores as the Critical pods request, if there are any.
     #[default]
     None,
-    /// So many whole physical cores, chosen by the plan; 0: it shares.
+    /// This many whole physical cores, chosen by the plan; 0: no fence, the tier shares all CPUs.
     Cores(usize),
     /// These CPUs; rounded to whole cores by the plan.
     Cpus(CpuSet),
@@ -364,7 +364,7 @@ impl Config {
         Ok(())
     }
 
-    /// With a fence of the whole cores that Critical pods ask for, where nobody chose one.
+    /// With a fence of the whole cores that Critical pods request, where none is configured.
     #[must_use]
     pub fn fenced_for(&self, critical_cores: Option<usize>) -> Config {
         let mut config = self.clone();

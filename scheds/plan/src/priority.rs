@@ -26,7 +26,7 @@ pub enum QosClass {
 pub struct PodPriority {
     /// `spec.priority`, filled in by Kubernetes; 0 where it is absent.
     pub priority: i32,
-    /// Whether `spec.priorityClassName` is set: 0 is then what somebody chose.
+    /// Whether `spec.priorityClassName` is set: a priority of 0 was then chosen, and is not the default.
     pub has_class: bool,
     /// `status.qosClass`.
     pub qos: QosClass,

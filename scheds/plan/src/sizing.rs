@@ -11,7 +11,8 @@ use std::fmt;
 /// and too little for the rest.
 const PROTECTED_PERCENT: u64 = 60;
 
-/// How many whole cores `millis` thousandths of a CPU take, where a core has so many threads.
+/// How many whole cores `millis` thousandths of a CPU take, where a core has
+/// `threads_per_core` threads.
 #[must_use]
 pub fn whole_cores(millis: u64, threads_per_core: usize) -> usize {
     millis.div_ceil(1000 * threads_per_core.max(1) as u64) as usize
@@ -54,7 +55,7 @@ pub struct Sizing {
     pub wanted_cores: usize,
     /// CPUs of a core.
     pub threads_per_core: usize,
-    /// What somebody should change, a sentence each.
+    /// What the operator should change, a sentence each.
     pub warnings: Vec<String>,
 }
 

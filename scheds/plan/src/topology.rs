@@ -65,7 +65,7 @@ pub fn format_cpu_list(set: &CpuSet) -> String {
 pub struct Topology {
     /// Each physical core's CPUs, the cores of an LLC together.
     pub cores: Vec<CpuSet>,
-    /// Each LLC's CPUs, in order of its first CPU; one of all CPUs where sysfs tells of none.
+    /// Each LLC's CPUs, in order of its first CPU; one of all CPUs where sysfs lists none.
     pub llcs: Vec<CpuSet>,
     /// CPUs that cpuset partitions have: no task outside of such a partition runs there.
     pub partitions: CpuSet,
@@ -136,7 +136,7 @@ impl Topology {
         }
     }
 
-    /// A machine that is not here: so many CPUs, numbered as Linux does, in cores of so many
+    /// A hypothetical machine: `cpus` CPUs, numbered as Linux does, in cores of `threads_per_core`
     /// threads, with one LLC.
     #[must_use]
     pub fn uniform(cpus: usize, threads_per_core: usize) -> Topology {

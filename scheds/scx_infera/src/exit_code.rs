@@ -5,7 +5,7 @@ pub use infera_control::ExitStatus as Status;
 use infera_kernel::Obstacle;
 use std::time::Duration;
 
-/// `enum scx_exit_kind`, as far as we tell kinds apart.
+/// `enum scx_exit_kind`, the kinds that we distinguish.
 const UNREG: i32 = 64;
 const UNREG_KERN: i32 = 66;
 const UNREG_BPF: i32 = 65;

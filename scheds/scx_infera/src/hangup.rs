@@ -10,7 +10,7 @@ static WAKE: AtomicI32 = AtomicI32::new(-1);
 extern "C" fn on_hangup(_signal: libc::c_int) {
     let one = 1u64.to_ne_bytes();
     // SAFETY: write is async-signal-safe, the bytes outlive the call, and a bad descriptor is
-    // an error that nobody needs to see.
+    // an error that can be ignored.
     unsafe { libc::write(WAKE.load(Ordering::Relaxed), one.as_ptr().cast(), one.len()) };
 }
 
@@ -22,8 +22,8 @@ pub fn wake() -> io::Result<OwnedFd> {
     Ok(wake)
 }
 
-/// Holds the signal back, before any other thread is there: while attaching nobody reads again, and
-/// ctrlc takes it for a request to stop.
+/// Holds the signal back, before any other thread is there: while attaching no thread reads the
+/// configuration again, and ctrlc takes the signal for a request to stop.
 pub fn hold() {
     mask(libc::SIG_BLOCK);
 }

@@ -171,10 +171,10 @@ fn run(args: Args) -> Result<Status, Refusal> {
     start("infera-watch", move || helper.run())?;
     let (eyes_in, eyes) = bounded(1);
     let (faults_in, faults) = bounded(1);
-    let told = page.clone();
+    let published = page.clone();
     start("infera-vitals", move || {
         if let Ok(eyes) = eyes.recv()
-            && let Err(error) = vitals::tell(&eyes, &faults, &told, guarded)
+            && let Err(error) = vitals::publish(&eyes, &faults, &published, guarded)
         {
             error!("the guard learns nothing: {error:#}");
         }
@@ -254,7 +254,7 @@ fn run(args: Args) -> Result<Status, Refusal> {
     hangup::take();
     let map = scheduler.cgroup_map().map_err(internal)?;
     let _ = handle_in.send(map);
-    // Attaching can succeed and then fail; only the state file tells.
+    // Attaching can succeed and then fail; only the state file shows it.
     if scheduler.exited() || infera_kernel::attached(Path::new("/")).is_none() {
         return ended(scheduler);
     }
@@ -303,7 +303,7 @@ fn heartbeat(fd: Option<i32>) -> Result<Page, Refusal> {
     page.map_err(|error| Refusal::new(Status::Internal, error.to_string()))
 }
 
-/// Detaches, and tells why it ended.
+/// Detaches, and returns why it ended.
 fn ended(scheduler: scheduler::Scheduler<'_>) -> Result<Status, Refusal> {
     let status = match why_it_ended(scheduler.exit()) {
         Status::Done if vitals::UNWATCHED.load(Ordering::Relaxed) => Status::Unwatched,
@@ -365,7 +365,7 @@ fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Refusal>
 fn main() -> ExitCode {
     let args = Args::parse();
     log_to_terminal(args.verbose);
-    // By the time that a panic arrives here it has detached the scheduler: it may be told.
+    // By the time that a panic arrives here it has detached the scheduler: it may be logged.
     let outcome = catch_unwind(AssertUnwindSafe(|| run(args))).unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str);
         let message = message.or_else(|| panic.downcast_ref::<&str>().copied());

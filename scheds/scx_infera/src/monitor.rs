@@ -14,7 +14,7 @@ use std::time::Duration;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Prints every `period`, through restarts of the scheduler, until Ctrl-C ends the process or
-/// nobody reads the output any more.
+/// the output is closed.
 pub fn monitor(socket: &Path, period: Duration) -> Result<(), Refusal> {
     // Nothing is held that would have to be given back, so a sleep need not be waited for.
     ctrlc::set_handler(|| std::process::exit(Status::Done as i32))
@@ -46,7 +46,7 @@ fn follow(socket: &Path, period: Duration) -> Result<()> {
         .set_path(socket)
         .connect(Some(patience))?;
     let mut read = || client.request::<Metrics>("stats", Vec::new());
-    // The first answer tells of the time before this client: it only begins an interval.
+    // The first answer covers the time before this client: it only begins an interval.
     read()?;
     loop {
         std::thread::sleep(period);

@@ -6,7 +6,7 @@ use infera_policy::Nanos;
 /// policy needs.
 const SLOW: u64 = 1_000_000;
 
-/// So many slow rounds in a row are not an interrupt's or a real-time task's doing.
+/// This many slow rounds in a row are the policy's fault: no interrupt or real-time task causes them.
 const ROUNDS: u32 = 8;
 
 /// See the module.
@@ -16,8 +16,8 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// A round of so many calls took so long; tells how long a call took where the policy
-    /// is too slow. Rounds without a call say nothing.
+    /// A round of `calls` calls took `took`; returns how long a call took if the policy is too
+    /// slow. Rounds without a call do not count.
     pub fn too_slow(&mut self, took: Nanos, calls: u64) -> Option<Nanos> {
         let each = took.0.checked_div(calls)?;
         self.slow = if each > SLOW { self.slow + 1 } else { 0 };

@@ -35,8 +35,8 @@ impl Pods {
         pods
     }
 
-    /// Looks for the cgroups that were not seen yet below the cgroup mount `root`. Whose
-    /// is gone keeps its id, which the kernel gives to nobody else.
+    /// Looks for the cgroups that were not seen yet below the cgroup mount `root`. A pod
+    /// whose cgroup is gone keeps its id, which the kernel gives to no other cgroup.
     pub fn look(&mut self, root: &Path) {
         for (parent, pods) in &mut self.parents {
             if pods.values().all(|pod| pod.id.is_some()) {

@@ -4,7 +4,7 @@
 use log::warn;
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
 
-/// Reading configuration and cgroups, whoever owns them.
+/// Reading configuration and cgroups of any owner.
 const KEPT: CapabilitySet = CapabilitySet::DAC_READ_SEARCH;
 
 /// Gives up the calling thread's other capabilities, for itself and for threads that it starts.

@@ -19,8 +19,8 @@ use std::time::Duration;
 /// Where every scx tool looks for the attached scheduler's statistics.
 pub const SOCKET: &str = "/var/run/scx/root/stats";
 
-/// The loop answers within a round. One that does not for so long is about to be detached, or
-/// not attached yet.
+/// The loop answers within a round. One that does not answer for this long is about to be
+/// detached, or not attached yet.
 pub const ANSWER: Duration = Duration::from_secs(1);
 
 /// Why there are no figures.
@@ -78,7 +78,7 @@ impl Meter {
     }
 }
 
-/// Prints every `period` until the loop, or whoever reads the output, is gone.
+/// Prints every `period` until the loop is gone or the output is closed.
 pub fn print(mut meter: Meter, period: Duration) {
     // The first reading ends the time before attaching, and begins the first interval.
     let mut shown = false;
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_hangs_disturbs_nobody() {
+    fn a_client_that_hangs_does_not_disturb_others() {
         let served = served();
         let _silent = UnixStream::connect(&served.socket).unwrap();
         // Asks until the server cannot write its answers any more, and reads none.

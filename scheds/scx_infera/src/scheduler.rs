@@ -36,7 +36,7 @@ pub struct Scheduler<'cb> {
     policy: Contained,
     pace: Pace,
     orders: Receiver<Order>,
-    /// To whoever logs.
+    /// To the vitals thread, which logs them.
     faults: Sender<Fault>,
     attached: Nanos,
     cpus: Vec<usize>,
@@ -86,8 +86,8 @@ fn longest_slice(tiers: &TierTable) -> Nanos {
     slices.max().unwrap_or_default()
 }
 
-/// The longest slice, a power of two in ms, with which each of so many waiting tasks has its turn
-/// in about a second. Below a tick it would change nothing.
+/// The longest slice, a power of two in ms, with which each of `waiting` tasks runs once in about a
+/// second on `cpus` CPUs. Below a tick it would change nothing.
 fn turn(waiting: usize, cpus: usize) -> Nanos {
     let ms = 1_000 * cpus as u64 / (waiting as u64).max(1);
     let exponent = ms.max(1).ilog2();
@@ -203,7 +203,7 @@ impl<'cb> Scheduler<'cb> {
         }
     }
 
-    fn obey(&mut self, page: &Page) {
+    fn handle_orders(&mut self, page: &Page) {
         loop {
             match self.orders.try_recv() {
                 Ok(Order::Reclassify) => {
@@ -347,14 +347,14 @@ impl<'cb> Scheduler<'cb> {
         woken
     }
 
-    /// Tells the overlay that a round begins: it takes in all that has come until now.
+    /// Publishes to the overlay that a round begins: it takes in all that has come until now.
     fn begin_round(&mut self) {
         let bss = self.bss();
         bss.infera_round_began = bss.infera_round_began.wrapping_add(1);
         fence(Ordering::SeqCst);
     }
 
-    /// Tells the overlay that the round has ended, so that the policy is not late.
+    /// Publishes to the overlay that the round has ended, so that the policy does not count as late.
     fn end_round(&mut self) {
         fence(Ordering::SeqCst);
         let bss = self.bss();
@@ -377,8 +377,8 @@ impl<'cb> Scheduler<'cb> {
         let received = self.policy.len() - before;
         // Decisions are kept fresh: no more ahead of the CPUs than half of them can take. But what
         // was woken may take a CPU from a lower tier, so as many as were woken, and as many again
-        // where others come first; and always one, so that a task only some CPUs may run holds up
-        // nobody else.
+        // where others come first; and always one, so that a task only some CPUs may run does not
+        // hold up the others.
         let ahead = self.bss().infera_run_depth;
         let room = (self.cpus.len() as u64)
             .div_ceil(2)
@@ -405,7 +405,7 @@ impl<'cb> Scheduler<'cb> {
     /// Gives the CPU away until there is work.
     fn rest(&mut self) {
         let waiting = self.policy.len() + usize::from(self.held.is_some());
-        // Tells a yield with nothing left to do from being interrupted with work in hand.
+        // Distinguishes a yield with nothing left to do from an interruption with work in hand.
         self.set_idle(true);
         self.bpf.notify_complete(waiting as u64);
         self.set_idle(false);
@@ -414,7 +414,7 @@ impl<'cb> Scheduler<'cb> {
     /// Schedules until asked to stop or detached.
     pub fn run(&mut self, page: &Page) {
         while !self.bpf.exited() {
-            self.obey(page);
+            self.handle_orders(page);
             self.begin_round();
             let began = now();
             let calls = self.round(began);
@@ -424,7 +424,7 @@ impl<'cb> Scheduler<'cb> {
             }
             if self.policy.fault().is_some() && !DEPOSED.load(Ordering::Relaxed) {
                 DEPOSED.store(true, Ordering::Relaxed);
-                self.tell_fault();
+                self.report_fault();
             }
             self.end_round();
             page.round(Tier::ALL.map(|tier| self.policy.oldest(tier).map_or(0, |came| came.0)));
@@ -433,7 +433,7 @@ impl<'cb> Scheduler<'cb> {
     }
 
     /// Has a helper say why the policy no longer decides: logging may wait.
-    fn tell_fault(&self) {
+    fn report_fault(&self) {
         if let Some(fault) = self.policy.fault() {
             let _ = self.faults.try_send(fault.clone());
         }

@@ -1,4 +1,4 @@
-//! Tells the overlay what each cgroup is worth within its tier: from its counts to [`infera_policy::Shares`] and back.
+//! Publishes to the overlay what each cgroup is worth within its tier: its counts go to [`infera_policy::Shares`], the shares back.
 
 use crate::bpf_skel::types::{bss, infera_group};
 use infera_bpf::{MAX_GROUPS, SHARE_ONE};

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn critical_pods_get_the_fence_that_nobody_configured() {
+    fn critical_pods_get_a_fence_where_none_is_configured() {
         let wanted = |fence: Fence| Wanted {
             config: Config {
                 fence,
@@ -123,7 +123,7 @@ mod tests {
             },
         };
         assert_eq!(wanted(Fence::None).effective().fence, Fence::Cores(2));
-        // None is what somebody chose here.
+        // No fence is what the configuration chooses here.
         assert_eq!(wanted(Fence::Cores(0)).effective().fence, Fence::Cores(0));
     }
 }

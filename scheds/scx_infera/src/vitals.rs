@@ -1,5 +1,5 @@
-//! The thread that tells the guard how things are, from the overlay's own counters. It asks
-//! the loop nothing, so it tells of a loop that is stuck, too.
+//! The thread that publishes vitals for the guard, from the overlay's own counters. It asks the
+//! loop nothing, so it reports a loop that is stuck, too.
 
 use crate::bpf_skel::types::bss;
 use crate::shares::Shares;
@@ -21,7 +21,7 @@ const PERIOD: Duration = Duration::from_millis(50);
 /// This thread was kept from running if it is later than this: the machine stood still, or real-time threads had every CPU.
 const STILL: Duration = Duration::from_millis(200);
 
-/// A guard that has not looked for so long does not protect this node any more.
+/// A guard that has not read the heartbeat for this long does not protect this node any more.
 const GUARD_AWAY: Duration = Duration::from_secs(3);
 
 const _: () = assert!(TIERS == Tier::COUNT);
@@ -74,8 +74,8 @@ impl Eyes {
     }
 }
 
-/// Tells, until the process ends; also the log, of a policy's fault.
-pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -> Result<()> {
+/// Publishes vitals until the process ends; also logs a policy's fault.
+pub fn publish(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -> Result<()> {
     let bss = eyes.open()?;
     // The guard's own priority: other real-time threads then delay both alike, and neither takes the other's delay for a fault.
     if let Err(error) = infera_link::realtime::enter() {
@@ -121,8 +121,8 @@ pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -
                 ptr::read_volatile(&raw const (*bss).nr_sched_congested),
             )
         };
-        // A loop that rests waits for work, and the overlay tells how long work has waited
-        // for it; one that does not is in a round, which is to end.
+        // A loop that rests waits for work, and the overlay measures how long work has waited
+        // for it; one that does not rest is in a round, which is to end.
         let rounds = page.rounds();
         if idle != 0 || rounds != round.0 {
             round = (rounds, now);
@@ -148,8 +148,8 @@ pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -
             }
             *waited = (*waited).min(lasted(0));
         }
-        page.tell(vitals);
-        // Not before: who is told that we are attached looks for a beat.
+        page.publish(vitals);
+        // Not before: once the phase is attached, the guard expects a beat.
         page.begin();
         for fault in faults.try_iter() {
             error!("{fault}: arrival order decides from now on; start again with another policy");
@@ -158,7 +158,8 @@ pub fn tell(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -
             let away = Duration::from_nanos(lasted(page.guard_beat()));
             if away > GUARD_AWAY {
                 error!(
-                    "the guard has not looked for {} ms: leaving, for nobody would see us fail",
+                    "the guard has not read the heartbeat for {} ms: detaching, because it would \
+                     miss a fault",
                     away.as_millis()
                 );
                 UNWATCHED.store(true, Ordering::Relaxed);

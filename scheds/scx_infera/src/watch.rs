@@ -84,11 +84,11 @@ impl Helper {
         };
         crate::privileges::drop_most();
         let mut table = CgroupTable::new(map);
-        let mut told_generation = 0;
+        let mut reported_generation = 0;
         let mut pods = Pods::new(&self.wanted.assignment.pods);
         let mut looked = Instant::now();
         let mut look = true;
-        let mut told = false;
+        let mut followed = false;
         // Of the rules alone.
         let mut named = Entries::new();
         let mut rules = self.wanted.config.all_rules();
@@ -96,7 +96,7 @@ impl Helper {
             // In this order: what comes after the look is noticed.
             look |= follower.take(&self.root, &mut pods);
             if look {
-                told = follower.follow(&self.root, &rules, &pods);
+                followed = follower.follow(&self.root, &rules, &pods);
                 if looked.elapsed() < LOOK_AGAIN {
                     pods.look(&self.root);
                 } else {
@@ -111,12 +111,12 @@ impl Helper {
                 return;
             }
             let generation = self.wanted.assignment.generation;
-            if applied.whole && generation != told_generation {
+            if applied.whole && generation != reported_generation {
                 let _ = self.orders.send(Order::InForce(generation));
-                told_generation = generation;
+                reported_generation = generation;
             }
             std::thread::sleep(PERIOD);
-            let rest = if told { REST } else { Timespec::default() };
+            let rest = if followed { REST } else { Timespec::default() };
             look = match self.wait(&follower, &rest) {
                 Woken::Notice => false,
                 Woken::Rest => {

@@ -1,4 +1,4 @@
-//! What the kernel tells while a window is open.
+//! What the kernel reports while a window is open.
 
 use anyhow::{Context, Result};
 use std::fs;

@@ -24,7 +24,7 @@ pub enum Load {
     Pingpong,
     /// hackbench of rt-tests: seconds for a fixed job.
     Hackbench,
-    /// A C compiler on so many files: seconds for all of them.
+    /// A C compiler on a number of files: seconds for all of them.
     Compile,
     /// Threads that spin: units of work.
     Hogs,

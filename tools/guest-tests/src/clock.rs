@@ -21,7 +21,7 @@ pub fn sleep_until(when: Duration) {
     while clock_nanosleep_absolute(ClockId::Monotonic, &when).is_err() {}
 }
 
-/// Sleeps for so long.
+/// Sleeps for `time`.
 pub fn sleep(time: Duration) {
     let mut left = timespec(time);
     while let NanosleepRelativeResult::Interrupted(rest) =

@@ -53,7 +53,7 @@ impl<'a> Crowd<'a> {
         Crowd { cpus, ..self }
     }
 
-    /// Sleeping for so long after each so much CPU time.
+    /// Sleeping for `sleep` after each `run` of CPU time.
     #[must_use]
     pub fn sleeping(self, run: Duration, sleep: Duration) -> Crowd<'a> {
         let pattern = Some((run, sleep));
@@ -169,7 +169,7 @@ impl Drop for Load {
     }
 }
 
-/// The CPU time that each thread of each load gets from now on for so long.
+/// The CPU time that each thread of each load gets in `time` from now on.
 pub fn cpu_over(loads: &[&Load], time: Duration) -> Result<Vec<Vec<Duration>>> {
     let all = || -> Result<Vec<_>> { loads.iter().map(|load| load.readings()).collect() };
     let before = all()?;

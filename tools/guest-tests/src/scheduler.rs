@@ -152,7 +152,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Waits until it is attached again after an eject that is no fault of its own, for so long at most.
+    /// Waits until it is attached again after an eject that is no fault of its own, at most for `most`.
     pub fn expect_back(
         &self,
         node: &Node,
@@ -183,8 +183,8 @@ impl Scheduler {
         Ok(took)
     }
 
-    /// Waits until it is attached, for so long at most, and notes as wrong an eject and a complaint of the kernel's. That it was
-    /// started again meanwhile is right.
+    /// Waits until it is attached, at most for `most`, and records as wrong an eject and a complaint of the kernel's. A start
+    /// meanwhile is right.
     pub fn expect_no_eject(
         &self,
         node: &Node,
@@ -226,7 +226,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Stops the scheduler's process for so long; its guard goes on.
+    /// Stops the scheduler's process for `time`; its guard goes on.
     pub fn stop_for(&self, time: Duration) -> Result<()> {
         let processes = processes("scx_infera")?;
         for process in &processes {

@@ -33,7 +33,7 @@ pub struct Sleeper {
 }
 
 impl Sleeper {
-    /// Starts one that measures for so long.
+    /// Starts one that measures for `time`.
     pub fn start(cgroup: &Cgroup, time: Duration) -> Result<Sleeper> {
         let mut command = Command::new("infera-load");
         command.arg("wake").arg("--cgroup").arg(cgroup.directory());

@@ -12,11 +12,11 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Below so many wakeups a tail is an anecdote.
+/// Fewer wakeups than this are too few to compare a tail.
 const WAKEUPS: f64 = 1000.0;
 /// A tail this many times longer than the others' is worse ...
 const LONGER: f64 = 1.5;
-/// ... if it is at least so many seconds longer, too.
+/// ... if it is at least this many seconds longer, too.
 const LATER: f64 = 0.0005;
 /// More of its time than this on the stock scheduler, and more than the others, is worse.
 const AWAY: f64 = 0.01;
@@ -238,7 +238,7 @@ fn judge(canary: &Side, main: &Side) -> Vec<Evidence> {
             continue;
         };
         if count == 0.0 && other == 0.0 {
-            continue; // Nobody has such pods.
+            continue; // Neither side has such pods.
         }
         if count < WAKEUPS || other < WAKEUPS {
             say(
@@ -285,7 +285,7 @@ async fn measure(args: &CanaryArgs) -> Result<(Side, Side)> {
     }
     if sides[0].is_empty() {
         bail!(
-            "no canary agent in namespace {}: docs/operations.md tells how to begin one",
+            "no canary agent in namespace {}: docs/operations.md describes how to start one",
             args.namespace
         );
     }
@@ -317,7 +317,7 @@ async fn scrape_all(
 ) -> BTreeMap<String, Figures> {
     let mut pages = BTreeMap::new();
     for name in sides.iter().flatten() {
-        // Through the API server: whoever asks need not be in the pods' network.
+        // Through the API server, so that this machine need not be in the pods' network.
         let path = format!(
             "/api/v1/namespaces/{}/pods/{name}/proxy/metrics",
             args.namespace

@@ -159,7 +159,7 @@ fn examine(
         findings.push(finding(
             Health::Warning,
             "ejects",
-            format!("{dumps} reports in /var/lib/infera/dumps: the newest tells why the node was given back"),
+            format!("{dumps} reports in /var/lib/infera/dumps: the newest shows why the node was given back"),
         ));
     }
     findings
@@ -254,7 +254,7 @@ fn guarded(status: Result<Status, ClientError>) -> Vec<Finding> {
         _ => finding(
             Health::Warning,
             "guard",
-            "the stock scheduler runs this node: infera status tells what happened",
+            "the stock scheduler runs this node: infera status shows what happened",
         ),
     }];
     if status.policy_deposed {
@@ -327,9 +327,9 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, text).unwrap();
             let found = unwell(dir.path(), nowhere, status(State::Attached));
-            let told = self::text(&found);
-            assert!(told.contains(words), "{words}: {told}");
-            assert_eq!(found.len(), 1, "{told}");
+            let output = self::text(&found);
+            assert!(output.contains(words), "{words}: {output}");
+            assert_eq!(found.len(), 1, "{output}");
         };
         break_and_look("proc/cmdline", "isolcpus=3\n", "boot without it");
         let isolated = root.join("proc/cmdline");
@@ -339,7 +339,7 @@ mod tests {
         break_and_look("sys/devices/system/cpu/online", "x\n", "not a CPU list");
         let found = unwell(root, nowhere, status(State::SafeMode));
         assert!(found[0].sentence.contains("wanted by file (asked)"));
-        let silent = || Err(ClientError::Silent(io::Error::other("nobody")));
+        let silent = || Err(ClientError::Silent(io::Error::other("no answer")));
         assert_eq!(unwell(root, nowhere, silent())[0].name, "guard");
         let bad = root.join("bad.toml");
         fs::write(&bad, "loans = 3\n").unwrap();
@@ -376,9 +376,9 @@ mod tests {
     #[test]
     fn what_a_kernel_lacks_is_said_with_its_reason() {
         let found = options(&Options::parse("CONFIG_HZ=100\nCONFIG_BPF=y\n"));
-        let told = text(&found);
-        assert!(told.contains("FAIL CONFIG_SCHED_CLASS_EXT"), "{told}");
-        assert!(told.contains("WARN ticks"), "{told}");
-        assert!(!told.contains("CONFIG_BPF "), "{told}");
+        let output = text(&found);
+        assert!(output.contains("FAIL CONFIG_SCHED_CLASS_EXT"), "{output}");
+        assert!(output.contains("WARN ticks"), "{output}");
+        assert!(!output.contains("CONFIG_BPF "), "{output}");
     }
 }

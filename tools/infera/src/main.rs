@@ -46,7 +46,7 @@ enum Command {
     Top(top::TopArgs),
     /// Which scheduler, for which work, by how much: runs load under each, in one boot.
     ///
-    /// Takes the node's scheduler over while it runs: not for a node that serves somebody. Needs root and
+    /// Takes the node's scheduler over while it runs: not for a node that serves users. Needs root and
     /// infera-load. Exit status 0: done; 1: done, and a scheduler did not attach, or was ejected meanwhile.
     Bench(bench::BenchArgs),
     /// How a canary does.
@@ -101,7 +101,7 @@ enum Switch {
         #[arg(short, long, default_value = "text")]
         output: Output,
     },
-    /// Let go of safe mode, whoever asked for it, and take over again.
+    /// Leave safe mode, whichever source asked for it, and take over again.
     Off {
         /// Only what this source asked for: operator, signal, guard, file, annotation ...
         #[arg(long)]

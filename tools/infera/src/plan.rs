@@ -36,7 +36,7 @@ pub struct PlanArgs {
     /// The node's name, for --live.
     #[arg(long, env = "NODE_NAME", value_name = "NAME", requires = "live")]
     node_name: Option<String>,
-    /// Threads of a core, where the node is another machine: Kubernetes does not tell.
+    /// Threads of a core, where the node is another machine: Kubernetes does not report them.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=8))]
     threads_per_core: u16,
     /// Configuration file (TOML) of the node.
@@ -225,8 +225,8 @@ async fn ask(node: &str) -> Result<(Node, Vec<Pod>)> {
         .await
         .context("no way to the API server: set KUBECONFIG")?;
     let nodes: Api<Node> = Api::all(client.clone());
-    let told = || format!("node {node}: give its name in Kubernetes with --node-name");
-    let found = nodes.get(node).await.with_context(told)?;
+    let hint = || format!("node {node}: give its name in Kubernetes with --node-name");
+    let found = nodes.get(node).await.with_context(hint)?;
     let pods: Api<Pod> = Api::all(client);
     let bound = ListParams::default().fields(&format!("spec.nodeName={node}"));
     let listed = pods.list(&bound).await.context("cannot list pods")?;

@@ -71,7 +71,7 @@ fn signal_guard() -> Result<()> {
     let text = fs::read_to_string(PID_FILE).with_context(|| format!("cannot read {PID_FILE}"))?;
     let pid = text.trim().parse().ok().and_then(Pid::from_raw);
     let pid = pid.with_context(|| format!("{PID_FILE} holds no process id"))?;
-    // Not somebody who got the number later.
+    // The number in a stale file may belong to another process by now.
     let name = fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero()))?;
     if name.trim() != "infera-guard" {
         bail!("process {} is not the guard", pid.as_raw_nonzero());

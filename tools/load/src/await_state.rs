@@ -45,7 +45,8 @@ pub struct Report {
     pub at_ms: u64,
 }
 
-/// Causes and waits, in real time's own class so that nobody's scheduling delays the look.
+/// Causes the change and waits for the state, in the real-time class so that no scheduler of ordinary
+/// tasks delays the check.
 pub fn run(args: &Args) -> Result<Report> {
     let parameters = libc::sched_param {
         sched_priority: PRIORITY,

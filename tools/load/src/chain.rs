@@ -97,7 +97,7 @@ pub fn pipe() -> Result<(File, File)> {
     if rc != 0 {
         return Err(io::Error::last_os_error()).context("making a pipe");
     }
-    // SAFETY: both were just opened, and nobody else owns them.
+    // SAFETY: both were just opened, and nothing else owns them.
     let [read, write] = ends.map(|end| File::from(unsafe { OwnedFd::from_raw_fd(end) }));
     Ok((read, write))
 }

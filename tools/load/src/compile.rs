@@ -1,4 +1,4 @@
-//! A compile job: so many files, so many at a time.
+//! A compile job: `files` C files, `jobs` compilers at a time.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -119,8 +119,8 @@ pub struct Args {
 /// Sums a file of counters.
 pub fn progress(args: &Args) -> Result<Progress> {
     let counters = || -> Result<Vec<u64>> {
-        let told = || format!("reading {}", args.file.display());
-        parse(&fs::read(&args.file).with_context(told)?).with_context(told)
+        let reading = || format!("reading {}", args.file.display());
+        parse(&fs::read(&args.file).with_context(reading)?).with_context(reading)
     };
     let before = counters()?;
     clock::sleep_until(clock::monotonic() + args.stalled_ms * clock::MS);

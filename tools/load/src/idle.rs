@@ -17,7 +17,7 @@ pub struct Args {
     /// How many threads.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub threads: u32,
-    /// Each wakes once in so many milliseconds.
+    /// The interval between two wakeups of each thread, in milliseconds.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(10..))]
     pub every_ms: u64,
     /// How long; until a signal comes, where absent.

@@ -61,7 +61,7 @@ enum Command {
     Chain(chain::Args),
     /// Two threads that wake each other through pipes: count the rounds.
     Pingpong(pingpong::Args),
-    /// Compile so many files: measure how long it takes.
+    /// Compile a number of files: measure how long it takes.
     Compile(compile::Args),
     /// Spin, counting units of work.
     Hogs(hogs::Args),
@@ -71,7 +71,7 @@ enum Command {
     Progress(counters::Args),
     /// Cause something, and time how long sched_ext takes to get to a state.
     Await(await_state::Args),
-    /// Detach the scheduler through its BPF link, as somebody else with the right to might.
+    /// Detach the scheduler through its BPF link, as another process with the right to do so might.
     Detach,
     /// Throw random bytes at a Unix socket.
     Pelt(pelt::Args),

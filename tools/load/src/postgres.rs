@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::report::{Latencies, Periodic};
 
-/// Whoever owns nothing: PostgreSQL does not run as root.
+/// User and group id of the Unix user `nobody`, which owns no files: PostgreSQL does not run as root.
 const NOBODY: u32 = 65534;
 
 /// How often, each a quarter of a second after the other, a server that starts is asked for.

@@ -45,7 +45,7 @@ pub fn read_set(input: &mut impl BufRead) -> io::Result<Reply> {
     }
 }
 
-/// Reads the reply to a get of `key`, whose value should have so many bytes.
+/// Reads the reply to a get of `key`, whose value should have `bytes` bytes.
 pub fn read_get(input: &mut impl BufRead, key: u64, bytes: usize) -> io::Result<Reply> {
     let line = read_line(input)?;
     if line == b"END" {

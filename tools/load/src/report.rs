@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// The highest latency told apart from higher ones: an hour, in nanoseconds.
+/// The highest latency that the histogram distinguishes from higher ones: an hour, in nanoseconds.
 const HIGHEST: u64 = 3_600_000_000_000;
 
 /// What a plot of the distribution needs.

@@ -1,6 +1,6 @@
 //! A thread that goes from CPU to CPU, and may go on wherever it is woken.
 //!
-//! A thread that nobody moves measures the one CPU that it began on: its share of interrupts, its
+//! A thread that is never moved measures the one CPU that it began on: its share of interrupts, its
 //! siblings, and where CPUs are simulated in turns, its place in the round.
 
 use anyhow::{Context, Result};

@@ -14,7 +14,7 @@ pub const LEAD: u64 = 100 * MS;
 pub enum Turn {
     /// It is due; the time now is this.
     Go(u64),
-    /// Earlier events took so long that the window had closed before this one's turn came.
+    /// The window closed before this event could start, because earlier events took too long.
     Missed,
     /// It lies beyond the window, as all later ones do.
     Over,

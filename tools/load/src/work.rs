@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use crate::clock::{self, MS, US};
 
-/// Mixes an integer so many times.
+/// Mixes an integer `iterations` times.
 #[inline(never)]
 pub fn mix(iterations: u64) {
     let mut x = black_box(0x9e37_79b9_7f4a_7c15_u64);
@@ -40,7 +40,7 @@ impl Speed {
         }
     }
 
-    /// Uses so much CPU time of the calling thread, looking at its clock every 20 us of work.
+    /// Uses `nanoseconds` of the calling thread's CPU time, reading its clock every 20 us of work.
     pub fn burn(self, nanoseconds: u64) {
         const LOOK: u64 = 20 * US;
         let end = clock::thread_cpu() + nanoseconds;

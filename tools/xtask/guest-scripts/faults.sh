@@ -98,7 +98,7 @@ fault_sigkill_both() { cause --signal 9 --pid $GUARD --pid $SCX; }
 fault_sigstop_both() { cause --signal 19 --pid $GUARD --pid $SCX; kill -CONT $GUARD $SCX; }
 fault_sigsegv_both() { kill -SEGV $GUARD $SCX; cause --signal 11 --pid $GUARD --pid $SCX; }
 
-# The drills' moment is not known outside; what tasks waited tells how long it took.
+# When a drill strikes is not known outside; the longest wait of the tasks shows how long it took.
 drill() {
 	n=0
 	until grep -q "$1" /tmp/guard.log || [ $n -gt 20 ]; do

@@ -84,5 +84,5 @@ done
 SCX=$(pidof scx_infera)
 END=$(($(cut -d. -f1 /proc/uptime) + SECONDS_ASKED))
 FAULTS=$(faults)
-# Always there, so that there is always somebody who could starve.
+# Always there, so that there are always threads that could starve.
 infera-load hogs --cgroup $CG/background --count 4 --progress progress --gaps gaps >/dev/null &

@@ -60,7 +60,7 @@ done
 assign 3 "$all"
 acknowledged 3
 sleep 1
-# In exact time this counts the other CPUs' turns, too: `vm run --cpus 1` tells what it really takes.
+# In exact time this counts the other CPUs' turns, too: `vm run --cpus 1` shows what it really takes.
 echo "250 pods in two generations: $((($(used) - before) / 1000)) us of the scheduler's time"
 hogs $KUBE/kubepods-burstable-podx250.slice 1
 sleep 3

@@ -3,14 +3,14 @@
 # of: each invariant about CPUs is broken, and said. With the same configuration nothing is said.
 AGENT_LOG=/tmp/agent.log
 for tier in critical background; do mkdir $CG/$tier; done
-# configuration CORES: five tiers, and a fence of so many cores that is not lent.
+# configuration CORES: five tiers, and a fence of CORES cores that is not lent.
 configuration() {
 	printf 'loans = false\n[tiers.critical]\ncgroups = ["/critical"]\nfence_cores = %s\n[tiers.background]\ncgroups = ["/background"]\n' $1
 }
 page() { wget -q -O - http://127.0.0.1:9100/$1; }
 violations() { page metrics | awk -v name="infera_lint_violation{invariant=\"$1\"}" '$1 == name { value = $2 } END { print value + 0 }'; }
 
-# run CORES: guard and scheduler with a fence of so many, the agent with one of a core.
+# run CORES: guard and scheduler with a fence of CORES cores, the agent with a fence of one core.
 run() {
 	configuration $1 >/tmp/scheduler.toml
 	configuration 1 >/tmp/agent.toml
@@ -40,7 +40,7 @@ end() {
 	wait_for disabled 50
 }
 
-# shown INVARIANT: the metric tells of a violation within a minute.
+# shown INVARIANT: the metric shows a violation within a minute.
 shown() {
 	n=0
 	until [ "$(violations $1)" != 0 ]; do

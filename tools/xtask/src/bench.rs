@@ -36,8 +36,8 @@ pub struct BenchArgs {
     /// Memory of the guest in MiB.
     #[arg(long, default_value_t = 3072, value_name = "MB")]
     memory: u32,
-    /// In exact time, all CPUs have a turn in so many virtual microseconds: `vm run --help`. Less is more
-    /// exact, and takes longer.
+    /// In exact time, QEMU runs every CPU at least once in this many virtual microseconds: `vm run --help`.
+    /// Less is more exact, and takes longer.
     #[arg(long, value_name = "US", default_value_t = 50, value_parser = clap::value_parser!(u32).range(10..))]
     turn_us: u32,
     /// Prints the scenarios, peers and policies that there are.
@@ -127,8 +127,8 @@ fn compiler(runs: &RunArgs) -> Result<Vec<PathBuf>> {
     if !wants(runs, Load::Compile)? {
         return Ok(Vec::new());
     }
-    let told = output(Command::new("cc").arg("-print-prog-name=cc1"))?;
-    let program = PathBuf::from(told.trim());
+    let path = output(Command::new("cc").arg("-print-prog-name=cc1"))?;
+    let program = PathBuf::from(path.trim());
     ensure!(
         program.is_absolute(),
         "the compile job wants GCC, and cc is another compiler: choose --scenario"

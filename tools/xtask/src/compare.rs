@@ -76,7 +76,7 @@ pub struct CompareArgs {
     /// How many runs, each with another seed.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
-    /// The CPUs take turns, one round in at most so many virtual microseconds: `vm run --help`.
+    /// QEMU runs every CPU at least once in this many virtual microseconds: `vm run --help`.
     #[arg(long, value_name = "US", default_value_t = 50, value_parser = clap::value_parser!(u32).range(10..))]
     turn_us: u32,
     /// The policy that orders the hogs.

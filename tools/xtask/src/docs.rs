@@ -1,13 +1,14 @@
 //! `cargo xtask docs`: what the pages say must be so.
 //!
-//! Looks for dead links and paths, for functions that are not in the file named with them, for programs, commands and flags that do not exist, for keys that the
-//! configuration or the chart does not have, for metrics that the agent does not export, and for commands of which
-//! nothing tells whether they were run.
+//! Finds dead links and paths, functions that are not in the file named with them, programs, commands and flags that do not exist, keys
+//! that the configuration or the chart does not have, metrics that the agent does not export, commands of which it is not known whether
+//! they were run, and words that are not plain English.
 
 mod commands;
 mod page;
 mod proven;
 mod steps;
+mod words;
 
 use crate::test::build_guest_programs;
 use crate::workspace;
@@ -38,7 +39,7 @@ pub fn check() -> Result<()> {
     let mut programs = Programs::new(root);
     let exported = exported(root)?;
     let values = chart_values(root)?;
-    let mut wrong = Vec::new();
+    let mut wrong = words::found(root)?;
     for page in &pages {
         let mut say =
             |line: usize, what: String| wrong.push(format!("{}:{line}: {what}", page.path));
@@ -68,7 +69,7 @@ pub fn check() -> Result<()> {
                     say(
                         line,
                         format!(
-                            "nothing tells whether `{command}` was run: a line in tools/xtask/src/docs/proven.rs, or a comment: not tested"
+                            "it is not known whether `{command}` was run: a line in tools/xtask/src/docs/proven.rs, or a comment: not tested"
                         ),
                     );
                 }
@@ -124,7 +125,7 @@ fn pages(root: &Path) -> Result<Vec<Page>> {
 
 fn link(root: &Path, page: &Page, pages: &[Page], target: &str) -> Result<(), String> {
     if target.contains("://") {
-        return Ok(()); // Nobody is asked.
+        return Ok(()); // No network request is made.
     }
     let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
     let directory = Path::new(&page.path).parent().unwrap_or(Path::new(""));

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 const SCRIPT: &str = include_str!("../guest-scripts/faults.sh");
 
-/// So many faults share a boot.
+/// How many faults share a boot.
 const BATCH: usize = 6;
 
 /// What the node must do.
@@ -21,11 +21,11 @@ const BATCH: usize = 6;
 enum Node {
     /// Never leave us.
     Stays,
-    /// Be on the stock scheduler after so many ms, and then on ours again.
+    /// Be on the stock scheduler after at most this many ms, and then on ours again.
     Returns(f64),
-    /// Be on the stock scheduler after so many ms, and stay there.
+    /// Be on the stock scheduler after at most this many ms, and stay there.
     Leaves(f64),
-    /// Leave us at some moment that only the tasks' waiting tells, for good.
+    /// Leave us for good, at a moment that only the tasks' longest wait shows.
     Left,
 }
 
@@ -281,7 +281,7 @@ pub struct FaultArgs {
     /// Only the ones that every CI run has.
     #[arg(long)]
     fast: bool,
-    /// The CPUs take turns, one round in at most so many virtual microseconds: `vm run --help`.
+    /// QEMU runs every CPU at least once in this many virtual microseconds: `vm run --help`.
     #[arg(long, value_name = "US", value_parser = clap::value_parser!(u32).range(10..))]
     turn_us: Option<u32>,
     /// Shows what guard and scheduler logged.
@@ -394,9 +394,9 @@ fn run(args: &FaultArgs, batch: &[&Fault]) -> Result<usize> {
             console_tail(&outcome.console)
         );
     }
-    let told = Rows::parse(&outcome.output);
+    let rows = Rows::parse(&outcome.output);
     for fault in batch {
-        if told.row(fault.name, "fault").is_none() {
+        if rows.row(fault.name, "fault").is_none() {
             println!("{:<52} WRONG: no result", fault.what);
             failed += 1;
         }
@@ -447,9 +447,9 @@ fn judge(fault: &Fault, rows: &Rows) -> (String, Vec<String>) {
     }
     if !text("note").is_empty() {
         // What a row counts is no fault; what it misses says so in words.
-        let told = text("note").trim().to_owned();
-        if !told.starts_with("ring full") {
-            wrong.push(told);
+        let note = text("note").trim().to_owned();
+        if !note.starts_with("ring full") {
+            wrong.push(note);
         }
     }
     let ms = |value: Option<f64>| value.map_or("-".to_owned(), |ms| format!("{ms:.0} ms"));

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: random input for the parsers and the guard's socket, for so long each.
+//! `cargo xtask fuzz`: random input for the parsers and the guard's socket, `--seconds` for each.
 
 use crate::{cache, command, image, workspace};
 use anyhow::{Context, Result, bail};

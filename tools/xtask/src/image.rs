@@ -26,7 +26,7 @@ const TOOLS: [(&str, &str); 6] = [
     ("memcached", "memcached"),
 ];
 
-/// Whoever is in a guest: root, and whoever may not be root.
+/// The users of a guest: root, and one for programs that may not be root.
 const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/tmp:/bin/sh\n";
 const GROUP: &[u8] = b"root:x:0:\nnobody:x:65534:\n";
 
@@ -173,8 +173,8 @@ fn unpacked(source: &Path) -> Result<Vec<u8>> {
 /// A file without its debug information, which would be most of the image: unpacking that
 /// takes longer than booting.
 fn contents(source: &Path) -> Result<Vec<u8>> {
-    let told = || format!("cannot read {}", source.display());
-    let data = fs::read(source).with_context(told)?;
+    let cannot_read = || format!("cannot read {}", source.display());
+    let data = fs::read(source).with_context(cannot_read)?;
     if !data.starts_with(b"\x7fELF") {
         return Ok(data);
     }
@@ -185,7 +185,7 @@ fn contents(source: &Path) -> Result<Vec<u8>> {
             .arg(stripped.path())
             .arg(source),
     )?;
-    fs::read(stripped.path()).with_context(told)
+    fs::read(stripped.path()).with_context(cannot_read)
 }
 
 /// The project's programs that have been built.

@@ -159,8 +159,8 @@ struct VmRun {
     /// Seeds what is random in an exact run.
     #[arg(long, default_value_t = 1, requires = "exact")]
     seed: u64,
-    /// In an exact run the CPUs take turns, one round in at most so many virtual microseconds:
-    /// nothing shorter can be measured. Without it, a round takes a tick of the kernel.
+    /// In an exact run, QEMU runs every CPU at least once in this many virtual microseconds: nothing
+    /// shorter can be measured. Without it, a round of all CPUs takes a tick of the kernel.
     #[arg(long, value_name = "US", requires = "exact", value_parser = clap::value_parser!(u32).range(10..))]
     turn_us: Option<u32>,
     /// In an exact run, an instruction takes 2 to the power of N virtual nanoseconds.
@@ -265,7 +265,7 @@ fn vm_run(arguments: VmRun) -> Result<ExitCode> {
     };
     let mut stdout = std::io::stdout();
     let outcome = vm::run_bytes(&options, &arguments.command, |bytes| {
-        // Nobody may be reading any more; the command's status still counts.
+        // The output may be closed by now; the command's status still counts.
         let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
     })?;
     if outcome.timed_out {

@@ -47,7 +47,7 @@ pub struct ProfileArgs {
     /// CPUs of the guest.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     cpus: u32,
-    /// Whom to compare with: `cargo xtask bench --list` tells. eevdf and eevdf-idle where absent.
+    /// A peer to compare with: `cargo xtask bench --list` prints them. eevdf and eevdf-idle where absent.
     #[arg(long = "against", value_name = "PEER")]
     against: Vec<String>,
     /// A policy of infera.
@@ -91,11 +91,11 @@ pub fn main(args: &ProfileArgs) -> Result<()> {
     }
     arms.push(Arm::policy(&args.policy)?);
     build_guest_programs()?;
-    let told = output(Command::new("qemu-system-x86_64").arg("--version"))?;
+    let version = output(Command::new("qemu-system-x86_64").arg("--version"))?;
     ensure!(
-        told.contains(QEMU),
+        version.contains(QEMU),
         "QEMU 10 is wanted, whose plugins can be loaded; this is {}",
-        told.lines().next().unwrap_or_default()
+        version.lines().next().unwrap_or_default()
     );
     let scratch = tempfile::tempdir().context("cannot create a temporary directory")?;
     let plugin = compile(scratch.path())?;

@@ -128,7 +128,7 @@ pub fn main() -> Result<()> {
     Ok(())
 }
 
-/// Where packages have other names: says what is not there, and stops nobody who has it.
+/// Where packages have other names: fails with the names of the programs that are missing, if any are.
 fn elsewhere() -> Result<()> {
     // From .cargo/config.toml, or the caller's.
     let clang = env::var("BPF_CLANG").unwrap_or_else(|_| "clang".to_owned());
@@ -151,7 +151,7 @@ fn elsewhere() -> Result<()> {
 /// The versions of those packages that are installed.
 fn installed() -> Result<HashMap<String, String>> {
     let names = PACKAGES.iter().flat_map(|(_, packages)| *packages);
-    // It fails as soon as one is unknown, and still tells of the others.
+    // It fails as soon as one is unknown, and still prints the others.
     let output = Command::new("dpkg-query")
         .args(["-W", "-f", "${Package} ${Version} ${db:Status-Status}\\n"])
         .args(names)

@@ -92,7 +92,7 @@ pub fn main(args: &TestArgs) -> Result<()> {
     if args.kernel == kernel::NEWEST {
         kernel_fetch::main(false, kernel_fetch::UNSTABLE)?;
     }
-    // Before the builds: whoever names a kernel that is not there hears it at once.
+    // Before the builds, so that a kernel that is not there is reported at once.
     let release = Kernel::find(&args.kernel)?.release;
     if !args.guest && args.filter.is_none() {
         cargo(&["fmt", "--all", "--check"])?;

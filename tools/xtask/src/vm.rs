@@ -80,7 +80,7 @@ pub struct VmOptions {
     pub exact: bool,
     /// The seed of an exact run.
     pub seed: u64,
-    /// In an exact run, all CPUs together take a turn in at most so many virtual microseconds.
+    /// In an exact run, QEMU runs every CPU at least once in this many virtual microseconds.
     pub turn_us: Option<u32>,
     /// In an exact run, an instruction takes 2 to the power of this virtual nanoseconds: a
     /// slower machine, whose hours pass faster here.
@@ -335,7 +335,7 @@ fn qemu(options: &VmOptions, accelerator: Accelerator, kernel: &Kernel) -> Comma
         command.arg(format!("shift={},sleep={sleep}", options.shift));
         if let Some(us) = options.turn_us {
             // QEMU's CPUs take turns from one timer of its virtual clock to the next. This one
-            // comes from a network that has nobody in it: the guest sees nothing of it.
+            // comes from a network without a device: the guest sees nothing of it.
             command.args(["-netdev", "hubport,id=turns,hubid=0", "-object"]);
             command.arg(format!(
                 "filter-buffer,id=turn,netdev=turns,queue=rx,interval={us}"

@@ -129,7 +129,7 @@ spec:
                 - BPF
                 - PERFMON
                 - SYS_RESOURCE
-                # The guard takes it off through its link, whoever loaded it.
+                # The guard detaches the scheduler through its BPF link, whichever process loaded it.
                 - SYS_ADMIN
                 # The guard is a real-time process with locked memory.
                 - SYS_NICE

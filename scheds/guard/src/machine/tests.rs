@@ -26,11 +26,10 @@ struct Node {
     attached: bool,
     /// Its threads run.
     beating: bool,
-    /// A task of some tier has waited for so long.
+    /// How long a task of some tier has waited.
     waited: u64,
     beat: u64,
-    /// It ends when asked.
-    obeys: bool,
+    ends_when_asked: bool,
     end: Option<End>,
     said: Vec<String>,
     done: Vec<Action>,
@@ -46,7 +45,7 @@ impl Node {
             beating: true,
             waited: 0,
             beat: 0,
-            obeys: true,
+            ends_when_asked: true,
             end: None,
             said: Vec::new(),
             done: Vec::new(),
@@ -63,7 +62,7 @@ impl Node {
         for action in actions {
             match &action {
                 Action::Start => (self.alive, self.attached) = (true, true),
-                Action::Ask if self.obeys && self.beating => self.die(End::Status(0)),
+                Action::Ask if self.ends_when_asked && self.beating => self.die(End::Status(0)),
                 Action::Kill => self.die(End::Signal(9)),
                 Action::Detach | Action::Brake => self.attached = false,
                 Action::Say(what) => self.said.push(what.clone()),
@@ -230,7 +229,7 @@ fn a_machine_that_stood_still_causes_no_eject() {
 }
 
 #[test]
-fn the_third_eject_latches_until_somebody_clears_it() {
+fn the_third_eject_latches_until_it_is_cleared() {
     let mut node = Node::new();
     for _ in 0..3 {
         node.pass(3_000);
@@ -371,7 +370,7 @@ fn a_cpu_that_flaps_is_no_eject_and_starts_it_seldom() {
 fn safe_mode_takes_a_deaf_process_off_the_node_too() {
     let mut node = Node::new();
     node.pass(100);
-    (node.obeys, node.beating) = (false, true);
+    (node.ends_when_asked, node.beating) = (false, true);
     node.order(|machine, out| machine.enter_safe_mode("operator", "", out));
     node.pass(130);
     assert!(!node.attached);
@@ -389,7 +388,7 @@ proptest! {
             match event {
                 0 => node.beating = false,
                 1 => node.beating = true,
-                2 => node.obeys = false,
+                2 => node.ends_when_asked = false,
                 3 => node.die(End::Signal(11)),
                 4 => node.die(End::Status(ExitStatus::Again.code())),
                 5 => node.order(|machine, out| machine.enter_safe_mode("file", "", out)),

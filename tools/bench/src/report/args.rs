@@ -16,7 +16,7 @@ pub struct ReportArgs {
     /// Writes a page with plots.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Tells what has changed since an earlier run.
+    /// Prints what has changed since an earlier run.
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
 }

@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn what_has_become_worse_is_said() {
-        // With three seeds each nothing can be told apart: a fourth.
+        // Three seeds each cannot give a p of at most 0.05: a fourth.
         let fourth = records().into_iter().filter(|record| record.seed == 1);
         let fourth = fourth.map(|record| Record { seed: 4, ..record });
         let old: Vec<Record> = records().into_iter().chain(fourth).collect();

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 
 const SIZE: (u32, u32) = (560, 320);
 
-/// Told apart by those who see few colours, too (Okabe and Ito's).
+/// A palette that colour-blind readers can distinguish, too (Okabe and Ito's).
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),

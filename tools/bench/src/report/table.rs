@@ -15,9 +15,9 @@ pub fn table(records: &[Record]) -> String {
             .filter(|one| one.scenario == scenario)
             .collect();
         for rung in distinct(here.iter().map(|record| record.rung)) {
-            // Of one that did not attach there is nothing but the reason.
-            let told = |record: &&&Record| record.rung == rung && record.refused.is_none();
-            let first = here.iter().find(told).or_else(|| here.first());
+            // The record of an arm that did not attach holds nothing but the reason.
+            let attached = |record: &&&Record| record.rung == rung && record.refused.is_none();
+            let first = here.iter().find(attached).or_else(|| here.first());
             let Some(first) = first else { continue };
             let seeds = distinct(here.iter().map(|record| record.seed)).len();
             let _ = writeln!(

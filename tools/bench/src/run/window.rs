@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// How often CPU time is looked at while a window is open.
 const LOOK: Duration = Duration::from_millis(200);
-/// A load that is not done so long after the window has failed.
+/// A load that is not done this long after the end of the window has failed.
 const LATE: Duration = Duration::from_secs(60);
 
 /// Runs one, and records it. An error is one of the bench itself; a load that fails is in the record.

@@ -189,7 +189,7 @@ pub fn hogs(cgroups: &[Cgroup], tier: Tier, threads: usize) -> Crowd<'_> {
     Crowd::hogs(&cgroups[tier.index()], tier.name(), threads)
 }
 
-/// Lets the loads run for so long, and says how long their threads waited, and which got nothing at the end.
+/// Lets the loads run for `time`, and returns how long their threads waited, and which got nothing at the end.
 pub fn watch(context: &Context, loads: &[Load], time: Duration) -> Result<Waits> {
     watch_for(context, loads, time, LOST)
 }

@@ -70,7 +70,7 @@ pub const SMT_OFF_AND_ON: Test = Test {
 /// With the time in which the stock scheduler has the node, and the kernel's own time to take a CPU away.
 const WAIT: Duration = Duration::from_millis(1_500);
 
-/// A thread of five on three or four CPUs that gets nothing for so long after all this is lost.
+/// One of five threads on three or four CPUs is lost if it gets no CPU time for this long once the scheduler is attached again.
 const LOST: Duration = Duration::from_secs(1);
 
 /// How often the CPU goes and comes.

@@ -79,7 +79,7 @@ fn on_every_cpu(context: &Context, findings: &mut Findings) -> Result<()> {
     scheduler.leave(&context.node, findings)
 }
 
-/// A real-time thread that keeps `cpu` for so long.
+/// A real-time thread that keeps `cpu` for `time`.
 pub fn spin(cpu: usize, time: Duration) -> Result<Child> {
     let mut command = Command::new("taskset");
     command.arg(format!("{:x}", 1_u64 << cpu));

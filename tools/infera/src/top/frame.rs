@@ -65,10 +65,10 @@ pub struct Collector {
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
 impl Collector {
-    /// Of this node. Fails where its CPUs cannot be told.
+    /// Of this node. Fails where its CPUs cannot be read.
     pub fn new(config: &Path) -> Result<Collector> {
         let topology = Topology::read(Path::new("/sys/devices/system/cpu"))
-            .context("cannot tell this node's CPUs")?;
+            .context("cannot read this node's CPUs")?;
         Ok(Collector {
             config: config.to_owned(),
             topology,
@@ -164,7 +164,7 @@ fn runs_on(cpu: usize, busiest: &[Busy], threads: &[Thread]) -> Option<Tier> {
         .map(|thread| thread.tier)
 }
 
-/// Ticks that each CPU was busy, and all, as `/proc/stat` tells.
+/// Of each CPU: its busy ticks and all its ticks, from `/proc/stat`.
 fn ticks_of(stat: &str) -> BTreeMap<usize, (u64, u64)> {
     let cpus = stat.lines().filter_map(|line| {
         let mut words = line.strip_prefix("cpu")?.split(' ');

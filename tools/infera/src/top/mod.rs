@@ -46,7 +46,7 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Looks until it is told to end.
+/// Prints one frame with `--once`; otherwise text until a key ends it, and JSON until the pipe is closed.
 pub fn run(args: &TopArgs) -> Result<ExitCode> {
     let interval = Duration::from_secs_f64(args.interval);
     let mut collector = Collector::new(&args.config)?;

@@ -20,8 +20,8 @@ pub enum Job {
     Spin,
     /// Works inside the kernel.
     Kernel(Kind),
-    /// Computes for so much CPU time and then sleeps, in ns: a thread that would have a scheduler believe it
-    /// is interactive.
+    /// Computes for `run` ns of CPU time, then sleeps for `sleep` ns: a hog that looks interactive to a
+    /// scheduler.
     Pauses { run: u64, sleep: u64 },
 }
 

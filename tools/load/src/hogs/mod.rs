@@ -49,7 +49,7 @@ pub struct Args {
         default_missing_value = "zero,faults,pipes"
     )]
     pub kernel: Vec<kernel::Kind>,
-    /// Sleep on purpose: run for so much CPU time, then sleep for --sleep-us, and so on.
+    /// Sleep on purpose: run for this many us of CPU time, then sleep for --sleep-us, and so on.
     #[arg(long, value_name = "US", requires = "sleep_us", conflicts_with_all = ["kernel", "gaps"],
           value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub run_us: Option<u64>,

@@ -62,7 +62,7 @@ impl Guard {
         Ok(Guard { status, stop })
     }
 
-    /// Whether somebody wants safe mode.
+    /// Whether any source asks for safe mode.
     pub fn stands_down(&self) -> bool {
         !locked(&self.status).safe_mode.is_empty()
     }

@@ -64,7 +64,7 @@ pub struct Pod {
     pub container: String,
     /// Of its container.
     pub arguments: Vec<String>,
-    /// Whether somebody deleted it.
+    /// Whether its deletion was requested.
     pub deleted: bool,
     /// Whether it says that it is ready.
     pub ready: bool,

@@ -151,7 +151,7 @@ impl Drop for Addresses {
 fn ip(what: &str, address: &str) -> bool {
     let mut command = Command::new("ip");
     command.args(["address", what, &format!("{address}/32"), "dev", "lo"]);
-    command.output().is_ok_and(|told| told.status.success())
+    command.output().is_ok_and(|output| output.status.success())
 }
 
 /// Runs an infera-agent for each agent's pod, with the pod's arguments and rights.

@@ -257,14 +257,14 @@ fn canary_status(operator: &Operator, guards: &Guards, infera: &Path) -> Result<
     }
     let advice = |wanted: &str, status: u8, evidence: &str| -> Result<()> {
         let command = format!("infera canary status --seconds 5 -o json || [ $? = {status} ]");
-        let told = operator.types(&command)?;
-        let told: Value = serde_json::from_str(&told).with_context(|| told.clone())?;
-        let sides = [&told["canary"], &told["main"]];
+        let text = operator.types(&command)?;
+        let report: Value = serde_json::from_str(&text).with_context(|| text.clone())?;
+        let sides = [&report["canary"], &report["main"]];
         ensure!(
             sides == [&json!(CANARIES.len()), &json!(NODES - CANARIES.len())]
-                && told["advice"] == wanted
-                && told["evidence"].to_string().contains(evidence),
-            "{told}"
+                && report["advice"] == wanted
+                && report["evidence"].to_string().contains(evidence),
+            "{report}"
         );
         Ok(())
     };
@@ -311,8 +311,8 @@ fn canary_status(operator: &Operator, guards: &Guards, infera: &Path) -> Result<
     Ok(())
 }
 
-/// Whether all nodes are asked for safe mode, and, where agents run, are in it: nothing but the
-/// annotation has told them.
+/// Whether safe mode is requested on all nodes, and, where agents run, all are in it: the annotation
+/// alone requests it.
 fn safe_mode(cluster: &Cluster, guards: Option<&Guards>, wanted: bool) -> Result<()> {
     let asked = Instant::now();
     let nodes = annotations(cluster, "infera.io/safe-mode-requested")?;

@@ -1,4 +1,4 @@
-//! Commands as somebody types them, and what has to be true afterwards.
+//! Commands as an operator types them, and what has to be true afterwards.
 
 use std::{
     cell::RefCell,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What a program's help tells.
+/// What a program's help names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Help {
     flags: BTreeSet<String>,
@@ -95,10 +95,10 @@ impl Programs {
             name => self.directory.join(name),
         };
         let mut program = Command::new(program);
-        let told = program.args(&path[1..]).arg("--help").output();
-        let help = told
+        let output = program.args(&path[1..]).arg("--help").output();
+        let help = output
             .ok()
-            .map(|told| parse(&String::from_utf8_lossy(&told.stdout)));
+            .map(|output| parse(&String::from_utf8_lossy(&output.stdout)));
         self.known.insert(path.to_vec(), help.clone());
         help
     }

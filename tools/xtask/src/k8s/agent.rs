@@ -189,7 +189,7 @@ impl Test {
         self.safe_mode(true)?;
         self.safe_mode(false)?;
 
-        // Somebody else writes to our keys, and to their own.
+        // Another client writes to our keys, and to a key of its own.
         self.cluster.kubectl(&[
             "annotate",
             "--overwrite",
@@ -218,7 +218,7 @@ impl Test {
         );
         done("an agent killed and started again changes nothing");
 
-        // A server that has just started knows nobody's rights yet, and denies.
+        // Before the restart below: a server that has just started does not know any rights yet, and denies.
         let log = self.daemon.as_ref().map(|daemon| daemon.log_tail(10_000));
         let log = log.unwrap_or_default();
         ensure!(!log.contains("orbidden"), "something was denied:\n{log}");
@@ -256,8 +256,8 @@ impl Test {
             away.as_secs()
         ));
 
-        // Safe mode, and the API server is gone at once. The agent must hear of its node again before:
-        // that watch comes back in its own time. Until then it overrules others only by chance, with
+        // Safe mode, and the API server is gone at once. Before, the agent must receive events of its node
+        // again: that watch comes back in its own time. Until then it overrules others only by chance, with
         // what it has to write anyway: once for what has changed, once for what failed.
         for _ in 0..4 {
             self.cluster.kubectl(&[
@@ -283,7 +283,7 @@ impl Test {
             NODE,
             "infera.io/safe-mode-requested=true",
         ])?;
-        // The time that a watch needs to tell of it.
+        // The time that a watch needs to deliver it.
         sleep(Duration::from_millis(200));
         self.cluster.kill_server();
         wait_for(
@@ -339,12 +339,12 @@ impl Test {
         let word = if on { "=true" } else { "-" };
         let word = format!("infera.io/safe-mode-requested{word}");
         self.cluster.kubectl(&["annotate", "node", NODE, &word])?;
-        let told = Instant::now();
+        let asked = Instant::now();
         while self.guard.stands_down() != on {
-            ensure!(told.elapsed() < SOON, "the guard was not told");
+            ensure!(asked.elapsed() < SOON, "the guard got no request");
             sleep(Duration::from_millis(1));
         }
-        let took = told.elapsed();
+        let took = asked.elapsed();
         wait_for("the annotation about it", SOON, || {
             let seen = self.annotations()?;
             ensure!(seen.contains_key("safe-mode") == on, "{seen:?}");

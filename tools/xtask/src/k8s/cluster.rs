@@ -198,7 +198,7 @@ impl Cluster {
         output_within(self.kubectl_command().args(arguments), input, REQUEST)
     }
 
-    /// What kubectl answers as somebody with this token.
+    /// What kubectl answers as the user with this token.
     pub fn kubectl_as(&self, token: &str, arguments: &[&str]) -> Result<Output> {
         // One each: several may ask at once.
         let config = tempfile::NamedTempFile::new_in(self.directory())?;

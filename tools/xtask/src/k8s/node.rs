@@ -59,13 +59,13 @@ pub fn main(arguments: &NodeArgs) -> Result<()> {
     outcome
 }
 
-/// Boots the node and runs `part` of the script; `hear` is told each line.
+/// Boots the node and runs `part` of the script; `on_line` is called with each line.
 fn boot(
     arguments: &NodeArgs,
     cluster: &Cluster,
     part: &str,
     options: VmOptions,
-    mut hear: impl FnMut(&str) -> Result<()>,
+    mut on_line: impl FnMut(&str) -> Result<()>,
 ) -> Result<()> {
     let token = cluster.kubectl(&["-n", "infera", "create", "token", "infera-agent"])?;
     let config = cluster.config_in_guest(token.trim())?;
@@ -81,7 +81,7 @@ fn boot(
     let mut trouble = None;
     let outcome = vm::run(&options, &command, |line| {
         println!("      {line}");
-        if let Err(error) = hear(line) {
+        if let Err(error) = on_line(line) {
             trouble.get_or_insert(error);
         }
     })?;
@@ -165,12 +165,12 @@ fn stand_down_ms(words: &str) -> Result<f64> {
         .split_once('T')
         .and_then(|(_, rest)| rest.split_once('Z'))
         .context("no time in the log's line")?;
-    let mut heard = 0.0;
+    let mut seconds = 0.0;
     for part in clock.0.split(':') {
-        heard = 60.0 * heard + part.parse::<f64>()?;
+        seconds = 60.0 * seconds + part.parse::<f64>()?;
     }
     // Of the same day, or of two that meet at midnight.
-    Ok((at % 86_400.0 - heard).rem_euclid(86_400.0) * 1e3)
+    Ok((at % 86_400.0 - seconds).rem_euclid(86_400.0) * 1e3)
 }
 
 fn overhead(arguments: &NodeArgs, cluster: &Cluster) -> Result<()> {

@@ -15,7 +15,7 @@ use crate::{command, image};
 const DEPENDS: &str =
     "libc6 (>= 2.36), libelf1 | libelf1t64, libgcc-s1, libseccomp2 (>= 2.5), zlib1g";
 
-/// What systemd is told on the way in and out. Nothing is started before the node's owner says so.
+/// What the package has systemd do when it is installed and removed. Nothing is started before the node's owner says so.
 const POSTINST: &str = "#!/bin/sh
 set -e
 if [ \"$1\" = configure ] && [ -d /run/systemd/system ]; then

@@ -111,5 +111,5 @@ fn epoch() -> Result<u64> {
     let text = command::output(&mut git)?;
     text.trim()
         .parse()
-        .context("git does not tell the time of the commit")
+        .context("git does not print the time of the commit")
 }

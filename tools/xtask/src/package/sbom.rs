@@ -133,18 +133,18 @@ fn library_of(library: &Path) -> Option<Component> {
         .ok()
         .map(|path| Path::new("/").join(path));
     let owner = [Some(real), short].into_iter().flatten().find_map(|path| {
-        let told = Command::new("dpkg-query")
+        let output = Command::new("dpkg-query")
             .arg("-S")
             .arg(path)
             .output()
             .ok()?;
-        let text = String::from_utf8(told.stdout).ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
         Some(text.split_once(": ")?.0.to_owned())
     })?;
     let mut query = Command::new("dpkg-query");
     query.args(["-W", "-f=${Package} ${Version}", &owner]);
-    let told = command::output(&mut query).ok()?;
-    let (name, version) = told.split_once(' ')?;
+    let text = command::output(&mut query).ok()?;
+    let (name, version) = text.split_once(' ')?;
     let copyright = fs::read_to_string(format!("/usr/share/doc/{name}/copyright"));
     Some(Component {
         url: format!("pkg:deb/debian/{name}@{version}"),

@@ -73,7 +73,7 @@ impl Tree {
         self.0.insert(place.to_owned(), File { bytes, program });
     }
 
-    /// What the command line tells of itself.
+    /// The manual pages, which the command line writes itself.
     fn manual(&mut self, programs: &[PathBuf]) -> Result<()> {
         let infera = programs.last().context("the command line is there")?;
         let scratch = tempfile::tempdir()?;

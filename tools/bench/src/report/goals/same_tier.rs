@@ -19,7 +19,7 @@ const SCENARIOS: [(&str, Option<f64>); 10] = [
     ("neighbours-background", None),
 ];
 
-/// In the parallel guest the host's scheduler is in each figure: so much is noise.
+/// In the parallel guest the host's scheduler is in each figure: a ratio up to this is noise.
 const PARALLEL: f64 = 1.1;
 
 pub fn add(medians: &Medians, goals: &mut Goals) {
