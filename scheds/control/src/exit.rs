@@ -1,4 +1,4 @@
-//! How the scheduler and its guard end: their exit statuses, and the kinds of ejects. README.md has the same table.
+//! How the scheduler and its guard end: their exit statuses, and the kinds of ejects. docs/running.md has the same table.
 
 use serde::{Deserialize, Serialize};
 use std::process::ExitCode;
@@ -198,11 +198,11 @@ mod tests {
     }
 
     #[test]
-    fn every_status_is_in_the_readme() {
-        let readme = include_str!("../../../README.md");
+    fn every_status_is_documented() {
+        let page = include_str!("../../../docs/running.md");
         let documented = |status: &ExitStatus| {
             let row = format!("| {} | ", status.code());
-            readme.lines().any(|line| line.starts_with(&row))
+            page.lines().any(|line| line.starts_with(&row))
         };
         let lacking: Vec<_> = ExitStatus::ALL
             .into_iter()

@@ -1,4 +1,4 @@
-//! Why the process ended: one number a reason, documented in the README.
+//! Why the process ended: one number a reason, documented in docs/running.md.
 
 use infera_bpf::{EXIT_PAUSE, EXIT_REALTIME};
 pub use infera_control::ExitStatus as Status;

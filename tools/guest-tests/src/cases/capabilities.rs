@@ -24,7 +24,7 @@ const TOO_FEW: [(&str, &str); 4] = [
 
 const ENOUGH: [&str; 2] = ["+bpf,+perfmon,+sys_resource", "+sys_admin,+sys_resource"];
 
-/// The exit status of such a refusal: README.md.
+/// The exit status of such a refusal: docs/running.md.
 const NOT_ROOT: i32 = 4;
 
 fn run(context: &Context, findings: &mut Findings) -> Result<()> {

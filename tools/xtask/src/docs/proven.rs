@@ -40,6 +40,10 @@ const PROVEN: &[(&str, &str)] = &[
     ),
     ("infera top", "guest test monitor_shows_the_tiers"),
     ("infera plan", "unit tests of tools/infera; --live by hand"),
+    (
+        "infera-guard -- scx_infera",
+        "the fault matrix, guest tests",
+    ),
     ("scx_infera --check", "guest test refusals_name_the_reason"),
     ("scx_infera --config", "guest tests"),
     ("scx_infera --policy", "guest tests"),
