@@ -13,7 +13,6 @@ mod cli;
 mod events;
 mod exit_code;
 mod follow;
-mod hangup;
 mod loading;
 mod monitor;
 mod pace;
@@ -22,6 +21,7 @@ mod privileges;
 mod report;
 mod scheduler;
 mod shares;
+mod signals;
 mod source;
 mod starting;
 mod stats;
@@ -115,7 +115,7 @@ fn run(args: Args) -> Result<Status, Refusal> {
         return Ok(Status::Done);
     }
     // From here on, what changes is read again, not the end.
-    hangup::hold();
+    signals::hold();
     let source = Source {
         file: args.config,
         rules: args.tiers,
@@ -161,7 +161,7 @@ fn run(args: Args) -> Result<Status, Refusal> {
     let (handle_in, handle) = bounded(1);
     let helper = Helper {
         attached: handle,
-        hangup: hangup::wake().map_err(|error| internal(error.into()))?,
+        hangup: signals::wake().map_err(|error| internal(error.into()))?,
         orders: orders_in.clone(),
         source,
         wanted,
@@ -251,7 +251,8 @@ fn run(args: Args) -> Result<Status, Refusal> {
         let _ = scheduler.detach();
         return Err(starting::in_vain());
     }
-    hangup::take();
+    signals::take();
+    signals::leave_stop_to_others();
     let map = scheduler.cgroup_map().map_err(internal)?;
     let _ = handle_in.send(map);
     // Attaching can succeed and then fail; only the state file shows it.

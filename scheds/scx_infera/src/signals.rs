@@ -1,4 +1,7 @@
-//! SIGHUP: read the configuration again.
+//! SIGHUP: read the configuration again. SIGINT and SIGTERM: stop.
+//!
+//! On an idle node the main thread waits in a queue until there is work, and would not run a handler before. SIGHUP is held back while
+//! attaching; a request to stop goes to a thread that sleeps, which the kernel side serves at once, and the main thread right after it.
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{IntoRawFd, OwnedFd};
@@ -25,7 +28,12 @@ pub fn wake() -> io::Result<OwnedFd> {
 /// Holds the signal back, before any other thread is there: while attaching no thread reads the
 /// configuration again, and ctrlc takes the signal for a request to stop.
 pub fn hold() {
-    mask(libc::SIG_BLOCK);
+    mask(libc::SIG_BLOCK, &[libc::SIGHUP]);
+}
+
+/// Leaves requests to stop to the threads that are there already, one of which is ctrlc's.
+pub fn leave_stop_to_others() {
+    mask(libc::SIG_BLOCK, &[libc::SIGINT, libc::SIGTERM]);
 }
 
 /// Takes the signal, also one that was held back.
@@ -34,15 +42,17 @@ pub fn take() {
     unsafe {
         libc::signal(libc::SIGHUP, on_hangup as *const () as libc::sighandler_t);
     }
-    mask(libc::SIG_UNBLOCK);
+    mask(libc::SIG_UNBLOCK, &[libc::SIGHUP]);
 }
 
-fn mask(how: libc::c_int) {
+fn mask(how: libc::c_int, signals: &[libc::c_int]) {
     // SAFETY: the set is initialised before it is used, and outlives the calls.
     unsafe {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&mut set);
-        libc::sigaddset(&mut set, libc::SIGHUP);
+        for signal in signals {
+            libc::sigaddset(&mut set, *signal);
+        }
         libc::pthread_sigmask(how, &set, std::ptr::null_mut());
     }
 }
