@@ -13,7 +13,7 @@
 /* What a cgroup may owe for tasks in system calls: an eighth of its quota, and this much of a small one. */
 #define OWED_MIN_NS	((s64)(3 * OWED_RUN_NS))
 
-/* The kernel's, the same since 5.2. */
+/* The kernel's, the same since 5.2; macros are not in BTF. */
 #define PF_EXITING_		0x00000004
 #define SIGNAL_GROUP_EXIT_	0x00000004
 #define JOBCTL_STOPS		(1UL << 17 | 1UL << 19 | 1UL << 20 | 1UL << 23)	/* STOP_PENDING, TRAP_STOP, TRAP_NOTIFY, TRAP_FREEZE */

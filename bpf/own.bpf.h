@@ -39,15 +39,12 @@ static void enqueue_helper(struct task_struct *p, s32 prev_cpu, u64 enq_flags)
 		preempt(cpu);
 }
 
-/* The kernel's mark on a process that was killed or is dumping core; no macro is in BTF. */
-#define SIGNAL_GROUP_EXIT	4
-
 /*
  * @p, a thread of the scheduler's process, starts on a CPU. If the process was killed, the node goes back at once: the kernel
  * closes the scheduler's link only after it has given all of the process's memory back. The signal wakes every thread.
  */
 static void leave_if_killed(struct task_struct *p)
 {
-	if (p->signal->flags & SIGNAL_GROUP_EXIT)
+	if (p->signal->flags & SIGNAL_GROUP_EXIT_)
 		scx_bpf_exit(EXIT_KILLED, "the scheduler's process was killed");
 }

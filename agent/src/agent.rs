@@ -11,8 +11,9 @@ use crate::enforcement::Enforcement;
 use crate::fence::Beside;
 use crate::guard::{Paths, Supervisor, ask};
 use crate::http::{Question, Shown};
+use crate::lint::Snapshot;
 use crate::node_writer::NodeWriter;
-use crate::observer::{Observer, Promise};
+use crate::observer::Observer;
 use crate::publish::Annotations;
 use crate::safe_mode::SafeMode;
 use crate::store::PodStore;
@@ -287,7 +288,7 @@ impl Agent {
             self.observer.read_pressure(root, pods, &self.shown.metrics);
             self.check_cpusets();
         }
-        self.observer.lint(&self.promise(), &self.shown.metrics);
+        self.observer.lint(&self.promised(), &self.shown.metrics);
         let wanted = self.sums.as_ref().map(|sums| self.annotations(sums));
         let status = &self.enforcement.readiness().text;
         self.writer.write(wanted, status, &self.shown.metrics);
@@ -329,13 +330,14 @@ impl Agent {
     }
 
     /// What the linter holds threads against: under the stock scheduler, and before the plan is in force, there is no fence.
-    fn promise(&self) -> Promise {
+    fn promised(&self) -> Snapshot {
         let enforced = self
             .enforcement
             .enforces(self.assigner.published().generation);
         let plan = self.assigner.plan().filter(|_| enforced);
         let topology = self.assigner.topology();
-        Promise {
+        Snapshot {
+            threads: Vec::new(),
             fence: plan.map(|plan| plan.fence.clone()).unwrap_or_default(),
             lent: self.config.loans,
             cores: topology

@@ -7,7 +7,7 @@ use crate::lint::{self, Judge, Snapshot, Verdict};
 use crate::metrics::Metrics;
 use crate::own;
 use infera_node::{Busiest, Sampler, Stats, StatsClient, Thread, Tiers, cpu_some_us};
-use infera_plan::{CpuSet, PodCgroup};
+use infera_plan::PodCgroup;
 use infera_policy::Tier;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -20,17 +20,6 @@ use tracing::warn;
 const THREADS: usize = 20;
 /// The violations of a check are logged no more often.
 const LOG: Duration = Duration::from_secs(60);
-
-/// What the linter holds threads against.
-#[derive(Clone, Debug, Default)]
-pub struct Promise {
-    /// CPUs of the fence that is in force; none: there is no fence.
-    pub fence: CpuSet,
-    /// Whether the fence's CPUs are lent.
-    pub lent: bool,
-    /// The machine's cores.
-    pub cores: Vec<CpuSet>,
-}
 
 /// What was seen, and the sums of it.
 pub struct Observer {
@@ -104,20 +93,24 @@ impl Observer {
         }
     }
 
-    /// Samples threads and checks where they run.
-    pub fn lint(&mut self, promise: &Promise, metrics: &Metrics) {
+    /// Samples threads and checks where they run. `node` is what is promised: the snapshot without threads.
+    pub fn lint(&mut self, node: &Snapshot, metrics: &Metrics) {
         let before = own::thread_cpu();
-        self.check(promise, metrics);
+        self.check(node, metrics);
         self.lint_cpu += own::thread_cpu() - before;
     }
 
-    fn check(&mut self, promise: &Promise, metrics: &Metrics) {
+    fn check(&mut self, node: &Snapshot, metrics: &Metrics) {
         let now = Instant::now();
+        let with = |threads: Vec<Thread>| Snapshot {
+            threads,
+            ..node.clone()
+        };
         let threads = self.sampler.sample(&self.tiers);
         self.busiest.see(&threads, now);
-        if self.judge.wants_all(&snapshot(threads, promise), now) {
+        if self.judge.wants_all(&with(threads), now) {
             let all = self.sampler.all(&self.tiers);
-            self.judge.look(&snapshot(all, promise), now);
+            self.judge.look(&with(all), now);
         }
         for (id, verdict) in self.judge.verdicts() {
             metrics.lint(id, verdict.violations());
@@ -160,14 +153,5 @@ impl Observer {
                 "resident_bytes": resident,
             },
         })
-    }
-}
-
-fn snapshot(threads: Vec<Thread>, promise: &Promise) -> Snapshot {
-    Snapshot {
-        threads,
-        fence: promise.fence.clone(),
-        lent: promise.lent,
-        cores: promise.cores.clone(),
     }
 }

@@ -1,7 +1,7 @@
-//! Words that pages, help texts, log lines and comments do without: docs are searched by readers at three in the morning.
+//! Words that pages, help texts, log lines and comments must not have, because they hide which thing acts: the list of CONTRIBUTING.md.
 //!
-//! The list is that of CONTRIBUTING.md. It is held against every line of every text file, because most comments become help texts or
-//! error sentences sooner or later. A word that names something else, such as the Unix user `nobody`, is an exception with its file.
+//! Every line of every text file is checked: a doc comment is a help text in one crate and a comment in the next. A file in which such a
+//! word names something else, such as the Unix user `nobody`, is an exception.
 
 use anyhow::Result;
 use std::fs;
@@ -14,7 +14,7 @@ const WORDS: [&str; 15] = [
     "obey", "obeys", "so many", "so long", "so much",
 ];
 
-/// What may have them: the user `nobody`, and this list.
+/// Files that name the user `nobody`, or the words themselves.
 const EXCEPTIONS: [&str; 4] = [
     "CONTRIBUTING.md",
     "tools/load/src/postgres.rs",
