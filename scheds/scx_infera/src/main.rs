@@ -251,7 +251,6 @@ fn run(args: Args) -> Result<Status, Refusal> {
         let _ = scheduler.detach();
         return Err(starting::in_vain());
     }
-    signals::take();
     signals::leave_stop_to_others();
     let map = scheduler.cgroup_map().map_err(internal)?;
     let _ = handle_in.send(map);

@@ -1,7 +1,8 @@
 //! SIGHUP: read the configuration again. SIGINT and SIGTERM: stop.
 //!
-//! On an idle node the main thread waits in a queue until there is work, and would not run a handler before. SIGHUP is held back while
-//! attaching; a request to stop goes to a thread that sleeps, which the kernel side serves at once, and the main thread right after it.
+//! No signal goes to the main thread: on an idle node that waits in a queue until there is work, and would not run a handler before. The
+//! thread that reads the configuration receives SIGHUP, from the attach on. A request to stop goes to a thread that sleeps, which the
+//! kernel side serves at once, and the main thread right after it.
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{IntoRawFd, OwnedFd};
@@ -36,7 +37,7 @@ pub fn leave_stop_to_others() {
     mask(libc::SIG_BLOCK, &[libc::SIGINT, libc::SIGTERM]);
 }
 
-/// Takes the signal, also one that was held back.
+/// Has the calling thread receive SIGHUP, also one that was held back.
 pub fn take() {
     // SAFETY: the handler is async-signal-safe.
     unsafe {

@@ -7,6 +7,7 @@
 use crate::cgroups::{Assignment as Entries, resolve, with_pods};
 use crate::follow::Follower;
 use crate::pods::Pods;
+use crate::signals;
 use crate::source::{Source, Wanted};
 use crate::stats::Counters;
 use crate::table::CgroupTable;
@@ -82,6 +83,7 @@ impl Helper {
         let Ok(map) = self.attached.recv() else {
             return;
         };
+        signals::take();
         crate::privileges::drop_most();
         let mut table = CgroupTable::new(map);
         let mut reported_generation = 0;
