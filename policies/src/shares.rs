@@ -189,7 +189,9 @@ impl Node {
             return Share::default();
         }
         let root = &nodes[self.root];
-        if root.groups <= 1 {
+        // Nothing is beside it: the nice weights are the shares. A cgroup that sleeps has others beside it once it wakes.
+        let others = root.groups - usize::from(self.direct > 0.0);
+        if others == 0 {
             return Share::default();
         }
         Share {
@@ -251,7 +253,19 @@ mod tests {
             group(3, Some(1), 50.0, 1_700.0),
             group(4, Some(1), 50.0, 0.0),
         ];
-        assert!(settled(&groups).iter().all(|share| share.share == 0.0));
+        assert_eq!(settled(&groups)[2].share, 0.0);
+    }
+
+    #[test]
+    fn a_sleeper_beside_one_busy_cgroup_is_worth_its_share() {
+        let groups = [
+            group(1, None, 100.0, 0.0),
+            group(2, Some(0), 100.0, 1_600.0),
+            group(3, Some(0), 100.0, 0.0),
+        ];
+        let shares = settled(&groups);
+        assert_eq!(shares[1].share, 0.0, "it is alone");
+        assert!((shares[2].share - 800.0).abs() < 1.0, "half of 1,600");
     }
 
     #[test]
