@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::clock::{self, MS, US};
 use crate::report::{Latencies, Periodic};
+use crate::rng::SplitMix64;
 use crate::tour::Tour;
 use crate::window::{LEAD, Turn, Window};
 
@@ -24,6 +25,9 @@ pub struct Args {
     /// Go to another CPU every 25 wake-ups, and stay there unless moved.
     #[arg(long)]
     pub tour: bool,
+    /// Seed of the first wake-up's place within the interval.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
 }
 
 /// How many wake-ups a thread on tour stays for.
@@ -36,11 +40,13 @@ pub fn run(args: &Args) -> Result<Periodic> {
     let interval = args.interval_us.saturating_mul(US);
     let start = clock::monotonic() + LEAD;
     let window = Window::until(start.saturating_add(args.duration_ms.saturating_mul(MS)));
+    let phase = SplitMix64::new(args.seed).below(interval);
     let threads = u64::from(args.threads);
     let measured = thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
             .map(|i| {
-                let first = start.saturating_add(interval / threads * i);
+                let place = (phase + interval / threads * i) % interval;
+                let first = start.saturating_add(place);
                 let tour = args.tour.then_some(i as usize);
                 scope.spawn(move || probe(window, first, interval, tour))
             })
@@ -103,6 +109,7 @@ mod tests {
             duration_ms: 50,
             threads: 2,
             tour,
+            seed: 1,
         };
         let got = run(&args(false)).unwrap();
         assert_eq!(got.latencies.count + got.missed, 100);

@@ -185,7 +185,7 @@ pub fn measured<'a>(
     let timed = |name: &str| words(&[name, "--duration-ms", &ms]);
     let seeded = |name: &str| words(&[name, "--duration-ms", &ms, "--seed", &seed]);
     let mut line = match work.load {
-        Load::Wake => timed("wake"),
+        Load::Wake => seeded("wake"),
         Load::Pingpong => timed("pingpong"),
         Load::Compile => words(&["compile"]),
         Load::Burst => seeded("burst"),
