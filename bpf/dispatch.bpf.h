@@ -77,9 +77,15 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 		if (all_empty(s.c))
 			s.c->nothing_at = s.now;
 	}
-	/* Nothing else wants this CPU. */
-	if (s.t && keep(&s, slice_of(s.t->tier)))
+	/* Nothing else wants this CPU, or nothing that the policy has decided on. */
+	s.lacks = s.c->pending && s.t && is_user_tier(slot(s.t->tier));
+	if (s.t && keep(&s, slice_of(s.t->tier))) {
+		/* A decision that came while this CPU looked. */
+		full_barrier();
+		if (s.lacks && infera_run_depth)
+			preempt(cpu);
 		goto out;
+	}
 	if (!s.t && s.c->pending && prev && is_queued(prev)) {
 		/* The scheduler itself, with work left. */
 		scx_bpf_task_set_slice(prev, slice_of(TIER_SYSTEM));
@@ -90,6 +96,8 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 	s.c->tier = TIER_SYSTEM;
 	go_idle(&s);
 out:
+	if (drained && infera_run_depth)
+		end_stopgaps();
 	/* usersched_has_pending_tasks() took the crate's "needed" flag; back with it while work is left. */
 	if (s.c->pending)
 		set_usersched_needed();

@@ -82,6 +82,7 @@
 #include "release.bpf.h"
 #include "sweep.bpf.h"
 #include "decide.bpf.h"
+#include "stopgap.bpf.h"
 #include "keep.bpf.h"
 #include "serve.bpf.h"
 #include "bound.bpf.h"

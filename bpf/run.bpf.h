@@ -79,6 +79,7 @@ void BPF_STRUCT_OPS(infera_running, struct task_struct *p)
 	t->until = now + p->scx.slice;
 	c->limit = 0;
 	c->started = now;
+	set_stopgap(c, cpu, false);
 	start_clock(p, t, c, tier, now);
 	show(c, cpu, tier);
 	rank = c->in_turn ? turn_rank(tier) : rank_shown(p, t, cpu);
@@ -132,8 +133,11 @@ void BPF_STRUCT_OPS(infera_stopping, struct task_struct *p, bool runnable)
 		return;
 	if (is_usersched_task(p))
 		sched_on_cpu = 0;
-	/* A better scheduling class leaves p->scx.slice as it is; a preemption of ours ends it. */
-	t->rest = runnable && (c->claimed || c->cut || p->scx.slice) ? time_delta(t->until, now) : 0;
+	/*
+	 * A better scheduling class leaves p->scx.slice as it is; a preemption of ours ends it. What went on for want of a
+	 * decision had its slice before.
+	 */
+	t->rest = runnable && !c->stopgap && (c->claimed || c->cut || p->scx.slice) ? time_delta(t->until, now) : 0;
 	charge(p, t, c, cpu);
 	c->limit = 0;
 	if (runnable) {

@@ -45,6 +45,7 @@ struct cpu_ctx {
 	u32 taken;	/* a better scheduling class has this CPU */
 	u32 giving_up;	/* its local queue is being put back: ops.enqueue() runs within another program */
 	u32 woken;	/* the running task is within its wake slice */
+	u32 stopgap;	/* the running task goes on until there is a decision: stopgap.bpf.h */
 	u32 looked_again;	/* this CPU found no work, and looks once more */
 	u32 limit;	/* of the running task: 1 + entry in infera_limits, 0: none */
 	u64 reserved;	/* budget that it may spend */

@@ -68,13 +68,13 @@ static u64 vtime_on(const struct cpu_ctx *c, u64 now)
 	return c->vt + scaled(time_delta(now, c->vt_at), c->weight);
 }
 
-/* @p starts or goes on at @now. A pinned task competes for one CPU and is no measure for the tier. */
+/* @p starts or goes on at @now. What competes for one CPU, or goes on for want of a decision, is no measure for the tier. */
 static void start_clock(struct task_struct *p, struct infera_task *t, struct cpu_ctx *c, u32 tier, u64 now)
 {
 	if (by_vtime(tier)) {
 		u64 vt = t->vtime ?: enter_order(t, tier);
 
-		if (vt > tier_clock[slot(tier)] && p->nr_cpus_allowed > 1)
+		if (vt > tier_clock[slot(tier)] && p->nr_cpus_allowed > 1 && !c->stopgap)
 			tier_clock[slot(tier)] = vt;
 	}
 	c->vt = t->vtime;

@@ -35,11 +35,21 @@ pub struct Sleeper {
 impl Sleeper {
     /// Starts one that measures for `time`.
     pub fn start(cgroup: &Cgroup, time: Duration) -> Result<Sleeper> {
+        Sleeper::spawn(cgroup, time, &[])
+    }
+
+    /// The same, and it goes from CPU to CPU.
+    pub fn touring(cgroup: &Cgroup, time: Duration) -> Result<Sleeper> {
+        Sleeper::spawn(cgroup, time, &["--tour"])
+    }
+
+    fn spawn(cgroup: &Cgroup, time: Duration, more: &[&str]) -> Result<Sleeper> {
         let mut command = Command::new("infera-load");
         command.arg("wake").arg("--cgroup").arg(cgroup.directory());
         command
             .arg("--duration-ms")
-            .arg(time.as_millis().to_string());
+            .arg(time.as_millis().to_string())
+            .args(more);
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         Ok(Sleeper {
             child: child.context("starting infera-load")?,

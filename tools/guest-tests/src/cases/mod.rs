@@ -41,6 +41,7 @@ pub const TESTS: &[Test] = &[
     crowds::A_SYSTEM_CROWD,
     offline::AN_OFFLINE_CPU,
     sleepers::A_SLEEPER_IN_A_CROWD,
+    sleepers::NEW_SLEEPERS_IN_A_CROWD,
     programs::START,
     fence::WHOLE_CORES,
     turns::SHORT_TURNS,

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A CPU that goes on with what ran there because no decision is left, though the policy has tasks that wait. Slices end at ticks, and
+ * so on all CPUs at once, and only as many decisions are made ahead as half of them can take: more would be about tasks whose
+ * turn has not come. So that what goes on has no second slice, it gives way as soon as there is a decision.
+ */
+
+/* CPUs that do, a bit each. */
+static volatile u64 stopgaps[CPU_WORDS];
+
+/* Whether @c goes on like that. */
+static void set_stopgap(struct cpu_ctx *c, s32 cpu, bool is)
+{
+	u64 bit = 1ULL << (cpu & 63);
+	u32 word = (cpu / 64) & (CPU_WORDS - 1);
+
+	if (c->stopgap == is)
+		return;
+	c->stopgap = is;
+	if (is)
+		__sync_fetch_and_or(&stopgaps[word], bit);
+	else
+		__sync_fetch_and_and(&stopgaps[word], ~bit);
+}
+
+/* Decisions were taken in, and this CPU has taken its task: for each that is left, another CPU looks again. */
+GLOBAL s32 end_stopgaps(void)
+{
+	u64 left = infera_run_depth;
+	u32 words = (nr_cpu_ids + 63) / 64;
+	int i, j;
+
+	bpf_for(i, 0, words) {
+		u64 word = stopgaps[i & (CPU_WORDS - 1)];
+
+		bpf_for(j, 0, 64) {
+			if (!word || !left)
+				break;
+			preempt(take_first(&word, i, 0));
+			left--;
+		}
+	}
+	return 0;
+}
