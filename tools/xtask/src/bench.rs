@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: `infera bench` on a test kernel, a boot for each seed.
 
 use crate::command::output;
+use crate::guest;
 use crate::test::build_guest_programs;
 use crate::vm::{self, VmOptions, console_tail};
 use crate::{cache, peers};
@@ -69,6 +70,11 @@ pub fn main(args: &BenchArgs) -> Result<()> {
 
 /// What a guest measures comes to `records`.
 fn boot(args: &BenchArgs, seed: u64, records: &mut Vec<Record>) -> Result<()> {
+    let others = [
+        peers::installed(&cache::dir("peers")?),
+        compiler(&args.runs)?,
+    ]
+    .concat();
     let options = VmOptions {
         kernel: args.kernel.clone(),
         cpus: args.cpus,
@@ -78,14 +84,12 @@ fn boot(args: &BenchArgs, seed: u64, records: &mut Vec<Record>) -> Result<()> {
         seed,
         turn_us: args.exact.then_some(args.turn_us),
         timeout: Duration::from_secs(args.hours * 3600),
-        programs: [
-            peers::installed(&cache::dir("peers")?),
-            compiler(&args.runs)?,
-        ]
-        .concat(),
+        // Other schedulers' loaders read it there. Ours must do without, as in a container.
+        boot_config: !others.is_empty(),
+        programs: [guest::programs(), others].concat(),
         files: database(&args.runs)?,
         script: script(&args.runs, seed)?,
-        ..VmOptions::default()
+        ..guest::options()
     };
     let command = ["sh", "/infera/script"].map(str::to_owned);
     let mut kept = Ok(());

@@ -1,6 +1,7 @@
 //! `cargo xtask compare`: wakeups and bursts beside 16 hogs, ours against the stock scheduler
 //! set up as well as two cgroup writes can, all in one boot and in exact time.
 
+use crate::guest;
 use crate::rows::Rows;
 use crate::test::build_guest_programs;
 use crate::vm::{self, VmOptions, console_tail};
@@ -112,7 +113,7 @@ fn measure(args: &CompareArgs, seed: u64) -> Result<Rows> {
         seed,
         turn_us: Some(args.turn_us),
         timeout: Duration::from_secs(1800),
-        ..VmOptions::default()
+        ..guest::options()
     };
     let (ms, policy) = (args.duration_ms, &args.policy);
     let script = format!("MS={ms} SEED={seed} POLICY={policy}\n{SCRIPT}");

@@ -4,7 +4,7 @@
 use crate::rows::Rows;
 use crate::test::build_guest_programs;
 use crate::vm::{self, VmOptions, console_tail};
-use crate::{kernel_fetch, setup};
+use crate::{guest, kernel, setup};
 use anyhow::{Result, bail};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const PHASES: [(&str, &str); 3] = [
 /// Sets up what is missing, runs the demo, prints the table.
 pub fn main() -> Result<()> {
     setup::main()?;
-    kernel_fetch::main(false, kernel_fetch::UNSTABLE)?;
+    kernel::fetch::main(false, kernel::fetch::UNSTABLE)?;
     build_guest_programs()?;
     eprintln!("==> booting a guest: 4 CPUs, memcached and a wake probe beside 16 batch threads");
     let options = VmOptions {
@@ -28,7 +28,7 @@ pub fn main() -> Result<()> {
         // Else as long as a tick of the kernel, and nothing shorter could be seen.
         turn_us: Some(50),
         timeout: Duration::from_secs(900),
-        ..VmOptions::default()
+        ..guest::options()
     };
     let command = ["sh", "-c", SCRIPT].map(str::to_owned);
     let outcome = vm::run(&options, &command, |line| eprintln!("    {line}"))?;

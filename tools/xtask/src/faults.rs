@@ -5,7 +5,7 @@ use crate::rows::Rows;
 use crate::setup;
 use crate::test::build_guest_programs;
 use crate::vm::{self, VmOptions, console_tail};
-use crate::{kernel, kernel_fetch};
+use crate::{guest, kernel};
 use anyhow::{Result, bail};
 use clap::Args;
 use infera_guest_tests::{FREEZE_LINE, FROZEN};
@@ -295,7 +295,7 @@ pub struct FaultArgs {
 pub fn main(args: &FaultArgs) -> Result<()> {
     setup::main()?;
     if args.kernel == kernel::NEWEST {
-        kernel_fetch::main(false, kernel_fetch::UNSTABLE)?;
+        kernel::fetch::main(false, kernel::fetch::UNSTABLE)?;
     }
     build_guest_programs()?;
     matrix(args)
@@ -369,7 +369,7 @@ fn run(args: &FaultArgs, batch: &[&Fault]) -> Result<usize> {
         freeze_at: frozen.then_some((FREEZE_LINE, FROZEN)),
         turn_us: args.turn_us,
         timeout: Duration::from_secs(1800),
-        ..VmOptions::default()
+        ..guest::options()
     };
     let command = ["sh", "-c", &script].map(str::to_owned);
     let mut failed = 0;

@@ -1,6 +1,6 @@
 //! `cargo xtask fuzz`: random input for the parsers and the guard's socket, `--seconds` for each.
 
-use crate::{cache, command, image, workspace};
+use crate::{cache, command, program, workspace};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::env;
@@ -67,7 +67,7 @@ fn cargo_fuzz(program: &Path, arguments: &[&str]) -> Command {
         // The compiler that builds what is shipped, with the instrumentation that it has for
         // nightly builds only.
         .env("RUSTC_BOOTSTRAP", "1");
-    if image::find("c++").is_none() && env::var_os("CXX").is_none() {
+    if program::find("c++").is_none() && env::var_os("CXX").is_none() {
         // libFuzzer is C++: set-up's clang knows that, too.
         let clang = env::var("BPF_CLANG").unwrap_or_else(|_| "clang".to_owned());
         fuzz.env("CXX", clang.replace("clang", "clang++"));

@@ -1,25 +1,16 @@
 //! The project's one entry point: set-up, kernels, guests, tests, demo.
 
-mod apt;
 mod bench;
-mod cache;
 mod chart;
-mod command;
 mod compare;
 mod demo;
 mod deny;
 mod docs;
 mod faults;
 mod fuzz;
-mod hash;
-mod image;
+mod guest;
 mod k8s;
-mod kernel;
-mod kernel_build;
 mod kernel_check;
-mod kernel_fetch;
-mod kvm;
-mod newc;
 mod package;
 mod peers;
 mod profile;
@@ -27,7 +18,6 @@ mod rows;
 mod setup;
 mod soak;
 mod test;
-mod vm;
 
 use std::{
     io::Write,
@@ -38,6 +28,7 @@ use std::{
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use infera_vm::{self as vm, apt, cache, command, hash, kernel, program};
 
 /// Sets up the machine, gets kernels, runs guests, tests and the demo.
 #[derive(Parser)]
@@ -116,7 +107,7 @@ enum KernelTask {
         #[arg(long)]
         refresh: bool,
         /// The suite: `experimental` has release candidates.
-        #[arg(long, default_value = kernel_fetch::UNSTABLE, value_parser = [kernel_fetch::UNSTABLE, "experimental"])]
+        #[arg(long, default_value = kernel::fetch::UNSTABLE, value_parser = [kernel::fetch::UNSTABLE, "experimental"])]
         suite: String,
     },
     /// Build the test kernel with the options of kernel-configs/.
@@ -219,9 +210,9 @@ fn run(task: Task) -> Result<ExitCode> {
             println!("cargo-deny is {}", program.display());
         }
         Task::Kernel(KernelTask::Fetch { refresh, suite }) => {
-            kernel_fetch::main(refresh, &suite)?;
+            kernel::fetch::main(refresh, &suite)?;
         }
-        Task::Kernel(KernelTask::Build { version }) => kernel_build::main(&version)?,
+        Task::Kernel(KernelTask::Build { version }) => kernel::build::main(&version)?,
         Task::Kernel(KernelTask::Check { config }) => {
             if !kernel_check::main(&config)? {
                 return Ok(ExitCode::FAILURE);
@@ -260,7 +251,8 @@ fn vm_run(arguments: VmRun) -> Result<ExitCode> {
         shift: arguments.shift,
         timeout: Duration::from_secs(arguments.timeout),
         append: arguments.append,
-        programs: arguments.bin,
+        boot_config: !arguments.bin.is_empty(),
+        programs: [guest::programs(), arguments.bin].concat(),
         ..vm::VmOptions::default()
     };
     let mut stdout = std::io::stdout();

@@ -3,6 +3,7 @@
 //! Exact: QEMU counts them, no clock and no sampling has a part in it, and two runs print the same.
 
 use crate::command::{output, run};
+use crate::guest;
 use crate::test::build_guest_programs;
 use crate::vm::{self, VmOptions, console_tail};
 use anyhow::{Context, Result, bail, ensure};
@@ -106,7 +107,7 @@ pub fn main(args: &ProfileArgs) -> Result<()> {
         What::Messages => ("unix_stream_sendmsg", None),
     };
     eprintln!("==> where {entry} is");
-    let symbols = Symbols::parse(&guest(args, None, "cat /proc/kallsyms\n")?);
+    let symbols = Symbols::parse(&run_guest(args, None, "cat /proc/kallsyms\n")?);
     let start = match newer.map(|name| symbols.address(name)) {
         Some(Ok(address)) => address,
         _ => symbols.address(entry)?,
@@ -124,7 +125,7 @@ pub fn main(args: &ProfileArgs) -> Result<()> {
             plugin.display(),
             out.display()
         );
-        let text = guest(args, Some(options), &script(args.what, arm)?)?;
+        let text = run_guest(args, Some(options), &script(args.what, arm)?)?;
         let (said, symbols) = text.split_once(SYMBOLS).context("the guest said nothing")?;
         eprint!("{said}");
         let counts = fs::read_to_string(&out).context("the plugin left no counts")?;
@@ -143,16 +144,18 @@ fn compile(scratch: &Path) -> Result<PathBuf> {
     Ok(plugin)
 }
 
-fn guest(args: &ProfileArgs, plugin: Option<String>, script: &str) -> Result<String> {
+fn run_guest(args: &ProfileArgs, plugin: Option<String>, script: &str) -> Result<String> {
+    let peers = crate::peers::installed(&crate::cache::dir("peers")?);
     let options = VmOptions {
         kernel: args.kernel.clone(),
         cpus: args.cpus,
         exact: true,
         plugin,
         timeout: Duration::from_secs(900),
-        programs: crate::peers::installed(&crate::cache::dir("peers")?),
+        boot_config: !peers.is_empty(),
+        programs: [guest::programs(), peers].concat(),
         script: script.to_owned(),
-        ..VmOptions::default()
+        ..guest::options()
     };
     let command = ["sh", "/infera/script"].map(str::to_owned);
     let outcome = vm::run(&options, &command, |_| {})?;

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::{
     apt::{self, PrivateRoot},
-    command, image,
+    command, program,
 };
 
 /// Packages, by what needs them.
@@ -135,7 +135,7 @@ fn elsewhere() -> Result<()> {
     let missing: Vec<&str> = PROGRAMS
         .into_iter()
         .chain([clang.as_str()])
-        .filter(|program| image::find(program).is_none())
+        .filter(|program| program::find(program).is_none())
         .collect();
     if !missing.is_empty() {
         bail!(
@@ -185,7 +185,7 @@ fn administrator() -> Result<&'static [&'static str]> {
     if command::output(Command::new("id").arg("-u"))?.trim() == "0" {
         return Ok(&["env"]);
     }
-    if image::find("sudo").is_some() {
+    if program::find("sudo").is_some() {
         return Ok(&["sudo", "env"]);
     }
     // Root seldom has cargo.

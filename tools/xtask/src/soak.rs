@@ -4,7 +4,7 @@
 use crate::rows::Rows;
 use crate::test::build_guest_programs;
 use crate::vm::{self, VmOptions, console_tail};
-use crate::{kernel, kernel_fetch};
+use crate::{guest, kernel};
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use std::fmt::Write as _;
@@ -57,7 +57,7 @@ pub fn main(args: &SoakArgs) -> Result<()> {
         return Ok(());
     }
     if args.kernel == kernel::NEWEST {
-        kernel_fetch::main(false, kernel_fetch::UNSTABLE)?;
+        kernel::fetch::main(false, kernel::fetch::UNSTABLE)?;
     }
     build_guest_programs()?;
     for seed in args.seed..args.seed + args.seeds {
@@ -85,7 +85,7 @@ fn run(args: &SoakArgs, seed: u64) -> Result<()> {
         // Four CPUs that are busy take some two seconds for a virtual one.
         timeout: Duration::from_secs_f64(args.hours * 3600.0 * 6.0 + 300.0),
         script: script(args, seed),
-        ..VmOptions::default()
+        ..guest::options()
     };
     let command = ["sh", "/infera/script"].map(str::to_owned);
     let mut checks = Vec::new();

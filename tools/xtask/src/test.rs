@@ -5,8 +5,8 @@ use crate::command::run;
 use crate::deny;
 use crate::docs;
 use crate::faults;
+use crate::guest;
 use crate::kernel::{self, Kernel};
-use crate::kernel_fetch;
 use crate::setup;
 use crate::vm::{self, VmOptions, console_tail};
 use crate::workspace;
@@ -90,7 +90,7 @@ pub fn build_guest_programs() -> Result<()> {
 pub fn main(args: &TestArgs) -> Result<()> {
     setup::main()?;
     if args.kernel == kernel::NEWEST {
-        kernel_fetch::main(false, kernel_fetch::UNSTABLE)?;
+        kernel::fetch::main(false, kernel::fetch::UNSTABLE)?;
     }
     // Before the builds, so that a kernel that is not there is reported at once.
     let release = Kernel::find(&args.kernel)?.release;
@@ -193,7 +193,7 @@ fn options(kernel: String) -> VmOptions {
         // lose a timer interrupt for good: docs/decisions.md.
         exact: true,
         timeout: Duration::from_secs(900),
-        ..VmOptions::default()
+        ..guest::options()
     }
 }
 

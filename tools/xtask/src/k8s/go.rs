@@ -11,11 +11,11 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::programs::{KUBERNETES, Program, Source};
-use crate::{cache, command, image};
+use crate::{cache, command, program};
 
 /// Builds one into `place`. Needs Go, and the module proxy unless the modules are there.
 pub fn build(program: Program, place: &Path) -> Result<()> {
-    if image::find("go").is_none() {
+    if program::find("go").is_none() {
         bail!(
             "{} is not there and there is no Go to build it with: install Go 1.26 or newer, or \
              name a directory that has it in KUBEBUILDER_ASSETS",

@@ -13,7 +13,7 @@ use super::{
     objects::{done, pod, pod_object, rights},
 };
 use crate::{
-    cache, kernel,
+    cache, guest, kernel,
     test::{PRELUDE, build_guest_programs},
     vm::{self, VmOptions, console_tail},
 };
@@ -109,7 +109,7 @@ fn tiers_and_safe_mode(arguments: &NodeArgs, cluster: &Cluster) -> Result<()> {
         arguments,
         cluster,
         "tiers; safe_mode; linter",
-        VmOptions::default(),
+        guest::options(),
         |line| {
             match line {
                 "NEED safe mode" => annotate("=true").map(drop),
@@ -187,7 +187,7 @@ fn overhead(arguments: &NodeArgs, cluster: &Cluster) -> Result<()> {
     let options = VmOptions {
         cpus: 1,
         memory: 4096,
-        ..VmOptions::default()
+        ..guest::options()
     };
     let mut figures = None;
     boot(arguments, cluster, "overhead", options, |line| {

@@ -14,7 +14,7 @@ use super::tree::squash;
 
 use crate::{
     apt::{self, PrivateRoot},
-    cache, command, hash,
+    cache, command, guest, hash,
     vm::{self, VmOptions, console_tail},
 };
 
@@ -62,7 +62,7 @@ pub fn main(kernel: &str, extension: &Path) -> Result<()> {
         exact: true,
         script: SCRIPT.to_owned(),
         append: "systemd.show_status=no systemd.firstboot=no systemd.mask=getty.target systemd.mask=serial-getty@hvc0.service systemd.mask=serial-getty@ttyS0.service".into(),
-        ..VmOptions::default()
+        ..guest::options()
     };
     let outcome = vm::run(&options, &["boot".to_owned()], |line| {
         println!("      {line}")

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::Parts;
-use crate::{command, image};
+use crate::{command, program};
 
 /// The libraries that the programs link to, where Debian has them.
 const DEPENDS: &str =
@@ -63,7 +63,7 @@ pub fn make(parts: &Parts, out: &Path) -> Result<PathBuf> {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
     }
     let path = out.join(format!("infera_{version}_amd64.deb"));
-    let dpkg = image::find("dpkg-deb").context("no dpkg-deb: a .deb is made on Debian")?;
+    let dpkg = program::find("dpkg-deb").context("no dpkg-deb: a .deb is made on Debian")?;
     command::run(
         Command::new(dpkg)
             .args(["--root-owner-group", "--threads-max=1", "-Zxz", "--build"])

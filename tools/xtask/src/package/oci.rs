@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{Parts, tree::mode};
-use crate::image;
+use crate::program;
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -28,7 +28,7 @@ pub fn make(parts: &Parts, programs: &[PathBuf], out: &Path) -> Result<PathBuf> 
         files.insert(place.clone(), (file.bytes.clone(), mode(file)));
     }
     for program in programs {
-        for library in image::libraries(program)? {
+        for library in program::libraries(program)? {
             let bytes =
                 fs::read(&library).with_context(|| format!("cannot read {}", library.display()))?;
             // Where the loader, whose path is in the programs, looks.

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::oci::rfc3339;
-use crate::{command, hash, image, workspace};
+use crate::{command, hash, program, workspace};
 
 /// Something that is in a package.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +42,7 @@ pub fn components(names: &[&str], programs: &[PathBuf]) -> Result<Vec<Component>
         .map(|package| crate_of(package))
         .collect();
     for program in programs {
-        for library in image::libraries(program)? {
+        for library in program::libraries(program)? {
             found.extend(library_of(&library));
         }
     }

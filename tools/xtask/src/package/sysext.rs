@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 
 use super::{Parts, tree::squash};
-use crate::image;
+use crate::program;
 
 /// Merges with every distribution: what it links to is in it, but for the C library.
 const RELEASE: &str = "ID=_any\nARCHITECTURE=x86-64\n";
@@ -21,7 +21,7 @@ pub fn make(parts: &Parts, out: &Path) -> Result<PathBuf> {
     let mut tree = parts.tree.clone();
     let release = "usr/lib/extension-release.d/extension-release.infera";
     tree.put(release, RELEASE.into(), false);
-    for library in image::libraries(&super::built("scx_infera"))? {
+    for library in program::libraries(&super::built("scx_infera"))? {
         let name = library.file_name().unwrap_or_default().to_string_lossy();
         if !EVERYWHERE.iter().any(|prefix| name.starts_with(prefix)) {
             // Where the scheduler looks: its build script.

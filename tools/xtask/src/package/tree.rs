@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::sbom::{self, Component};
-use crate::{command, image, workspace};
+use crate::{command, program, workspace};
 
 /// A file's bytes, and whether it is a program.
 #[derive(Clone)]
@@ -124,7 +124,8 @@ pub fn mode(file: &File) -> u32 {
 /// A squashfs of a directory, everything in it root's, without the machine's times where `more` says
 /// which ones instead.
 pub fn squash(root: &Path, file: &Path, more: &[&str]) -> Result<()> {
-    let mksquashfs = image::find("mksquashfs").context("no mksquashfs: run `cargo xtask setup`")?;
+    let mksquashfs =
+        program::find("mksquashfs").context("no mksquashfs: run `cargo xtask setup`")?;
     let mut command = Command::new(mksquashfs);
     command.arg(root).arg(file);
     command.args(["-all-root", "-noappend", "-no-progress", "-quiet"]);
@@ -136,7 +137,7 @@ pub fn squash(root: &Path, file: &Path, more: &[&str]) -> Result<()> {
 fn stripped(program: &Path) -> Result<Vec<u8>> {
     let scratch = tempfile::NamedTempFile::new()?;
     let mut strip =
-        Command::new(image::find("strip").context("no strip: run `cargo xtask setup`")?);
+        Command::new(program::find("strip").context("no strip: run `cargo xtask setup`")?);
     strip
         .args(["--strip-all", "-o"])
         .arg(scratch.path())

@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     cache, image,
     kernel::{self, Kernel},
-    kvm,
+    kvm, program,
 };
 
 /// What `timeout` exits with, and so does a run that was cut off.
@@ -95,8 +95,10 @@ pub struct VmOptions {
     /// A squashfs with a whole system, which takes over from the initial file system and runs
     /// `/infera/test` in its own way.
     pub disk: Option<PathBuf>,
-    /// More programs to have in the guest.
+    /// Programs to have in the guest's /usr/bin.
     pub programs: Vec<PathBuf>,
+    /// Have the kernel's configuration in /boot, as on most machines and in few containers.
+    pub boot_config: bool,
     /// Files to have where they are on this machine.
     pub files: Vec<PathBuf>,
     /// A plugin of QEMU's, with its options.
@@ -125,6 +127,7 @@ impl Default for VmOptions {
             network: false,
             disk: None,
             programs: Vec::new(),
+            boot_config: false,
             files: Vec::new(),
             plugin: None,
             script: String::new(),
@@ -147,8 +150,13 @@ pub struct Outcome {
     pub console: PathBuf,
 }
 
-/// Runs a command in a guest, and passes on each line it prints as it comes. Fails where
-/// the guest ended without saying how the command did.
+/// Runs a command in a guest, and passes on each line it prints as it comes. A command that fails or is cut off is no error:
+/// [`Outcome::status`].
+///
+/// # Errors
+///
+/// There is no such kernel, a program or QEMU is missing, the image cannot be written, or the guest ended without the
+/// command's status: then the error has the end of its kernel log.
 pub fn run(options: &VmOptions, command: &[String], mut sink: impl FnMut(&str)) -> Result<Outcome> {
     let mut partial = Vec::new();
     let outcome = run_bytes(options, command, |bytes| {
@@ -165,6 +173,10 @@ pub fn run(options: &VmOptions, command: &[String], mut sink: impl FnMut(&str)) 
 }
 
 /// Like [`run`], with the output passed on unchanged.
+///
+/// # Errors
+///
+/// As [`run`].
 pub fn run_bytes(
     options: &VmOptions,
     command: &[String],
@@ -176,7 +188,7 @@ pub fn run_bytes(
         (None, true) => &NETWORK,
         (None, false) => &[],
     };
-    let base = image::base(&kernel, &options.programs, &options.files, modules)?;
+    let base = image::base(&kernel, options, modules)?;
     let accelerator = match options.accelerator {
         _ if options.exact => Accelerator::Tcg,
         Accelerator::Probed => kvm::probe(&kernel, options)?,
@@ -291,7 +303,7 @@ fn append(path: &Path, data: &[u8]) -> Result<()> {
 
 /// The command that starts the machine, without this run's files.
 fn qemu(options: &VmOptions, accelerator: Accelerator, kernel: &Kernel) -> Command {
-    let mut command = match image::find("setpriv") {
+    let mut command = match program::find("setpriv") {
         // The guest ends with this program, however that ends.
         Some(setpriv) => {
             let mut command = Command::new(setpriv);

@@ -1,5 +1,8 @@
 //! The kernels guests boot: which are in the cache, and their parts.
 
+pub mod build;
+pub mod fetch;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -9,7 +12,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::{cache, hash, kernel_fetch::UNSTABLE};
+use crate::{cache, hash};
+use fetch::UNSTABLE;
 
 /// Stands for the kernel fetched last: which version that is changes with Debian.
 pub const NEWEST: &str = "newest";
@@ -31,6 +35,10 @@ pub struct Kernel {
 
 impl Kernel {
     /// Finds a kernel by path, by the beginning of a cached one's release, or the newest.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or its image is not what was stored.
     pub fn find(wanted: &str) -> Result<Self> {
         if wanted == NEWEST {
             return newest_fetched(UNSTABLE)?
@@ -72,7 +80,11 @@ impl Kernel {
         Self::cached(&directory)
     }
 
-    /// A kernel in the cache, if its image is still what was stored.
+    /// A kernel in the cache.
+    ///
+    /// # Errors
+    ///
+    /// Its image is not what was stored, or nothing was.
     pub fn cached(directory: &Path) -> Result<Self> {
         let description = describe(directory)
             .with_context(|| format!("no kernel.json in {}", directory.display()))?;

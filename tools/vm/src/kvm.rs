@@ -6,8 +6,8 @@ use anyhow::Result;
 
 use crate::{
     cache, command,
+    guest::{self, Accelerator, VmOptions},
     kernel::Kernel,
-    vm::{self, Accelerator, VmOptions},
 };
 
 /// How long a guest that does nothing may take.
@@ -37,7 +37,7 @@ pub fn probe(kernel: &Kernel, options: &VmOptions) -> Result<Accelerator> {
             accelerator: Accelerator::Kvm,
             ..VmOptions::default()
         };
-        let outcome = vm::run(&trial, &["true".to_owned()], |_| ());
+        let outcome = guest::run(&trial, &["true".to_owned()], |_| ());
         let boots = outcome.is_ok_and(|outcome| outcome.status == 0);
         cache::write_whole(&answer, if boots { b"yes\n" } else { b"no\n" })?;
         boots

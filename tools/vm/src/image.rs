@@ -1,9 +1,9 @@
-//! The guest's file system: an initramfs with a shell, the load generators and the
-//! project's own programs, each with the libraries it needs.
+//! The guest's file system: an initramfs with a shell, some tools of this machine, and the programs
+//! that the caller names, each with the libraries it needs. Images are cached by a hash of all that is in them.
 
 use std::{
     collections::BTreeMap,
-    env, fs,
+    fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cache, command, hash, kernel::Kernel, newc::Archive};
+use crate::{cache, command, guest::VmOptions, hash, kernel::Kernel, newc::Archive, program};
 
 /// The guest's first program.
 const INIT: &str = include_str!("guest-init.sh");
@@ -30,62 +30,46 @@ const TOOLS: [(&str, &str); 6] = [
 const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/tmp:/bin/sh\n";
 const GROUP: &[u8] = b"root:x:0:\nnobody:x:65534:\n";
 
-/// The project's programs, taken from the release build where they exist.
-const PROGRAMS: [&str; 6] = [
-    "scx_infera",
-    "infera-guard",
-    "infera-agent",
-    "infera",
-    "infera-load",
-    "infera-guest-tests",
-];
-
 /// Directories that are mount points or expected to exist.
 const DIRECTORIES: [&str; 8] = ["proc", "sys", "dev", "tmp", "run", "root", "etc", "var/log"];
 
 /// How many images stay in the cache.
 const KEEP: usize = 8;
 
-/// The image with these additional programs, files in their places and modules, built unless the cache
+/// The image with the programs and files of `options`, and these modules, built unless the cache
 /// has it. Modules that the kernel has built in are left out.
-pub fn base(
-    kernel: &Kernel,
-    programs: &[PathBuf],
-    more: &[PathBuf],
-    modules: &[&str],
-) -> Result<PathBuf> {
-    let busybox = find("busybox").context("busybox is missing: run `cargo xtask setup`")?;
+pub fn base(kernel: &Kernel, options: &VmOptions, modules: &[&str]) -> Result<PathBuf> {
+    let busybox =
+        program::find("busybox").context("busybox is missing: run `cargo xtask setup`")?;
     let mut files = BTreeMap::from([("bin/busybox".to_owned(), busybox.clone())]);
-    // For other schedulers, whose loaders read it there. Ours must do without, as in a container.
     if let Some(config) = &kernel.config
-        && !programs.is_empty()
+        && options.boot_config
     {
         files.insert(format!("boot/config-{}", kernel.release), config.clone());
     }
     let mut wanted = Vec::new();
     for (name, package) in TOOLS {
-        wanted.push(find(name).with_context(|| {
+        wanted.push(program::find(name).with_context(|| {
             format!("{name} (of {package}) is missing: run `cargo xtask setup`")
         })?);
     }
-    wanted.extend(built());
-    wanted.extend_from_slice(programs);
+    wanted.extend_from_slice(&options.programs);
     for program in &wanted {
         let name = program.file_name().context("a program needs a name")?;
         files.insert(
             format!("usr/bin/{}", name.to_string_lossy()),
             program.clone(),
         );
-        for library in libraries(program)? {
+        for library in program::libraries(program)? {
             let place = library.to_string_lossy().trim_start_matches('/').to_owned();
             files.insert(place, library);
         }
     }
-    for file in more {
+    for file in &options.files {
         let place = |file: &Path| file.to_string_lossy().trim_start_matches('/').to_owned();
         files.insert(place(file), file.clone());
         if fs::metadata(file)?.permissions().mode() & 0o111 != 0 {
-            for library in libraries(file)? {
+            for library in program::libraries(file)? {
                 files.insert(place(&library), library);
             }
         }
@@ -186,48 +170,6 @@ fn contents(source: &Path) -> Result<Vec<u8>> {
             .arg(source),
     )?;
     fs::read(stripped.path()).with_context(cannot_read)
-}
-
-/// The project's programs that have been built.
-fn built() -> Vec<PathBuf> {
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    let release = crate::workspace().join(target).join("release");
-    PROGRAMS
-        .iter()
-        .map(|name| release.join(name))
-        .filter(|path| path.is_file())
-        .collect()
-}
-
-/// A program of the machine. Not everyone has the administrator's directories in `PATH`.
-pub fn find(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain(["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from))
-        .map(|dir| dir.join(name))
-        .find(|path| path.is_file())
-}
-
-/// The shared libraries a program loads, and its loader. None for a script or a static one.
-pub fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    let output = Command::new("ldd")
-        .arg(program)
-        .output()
-        .context("cannot start ldd")?;
-    let listing = String::from_utf8_lossy(&output.stdout);
-    let mut found = Vec::new();
-    for line in listing.lines() {
-        if line.ends_with("not found") {
-            bail!("{}: {}", program.display(), line.trim());
-        }
-        // "name => /path (address)", "/path (address)", "linux-vdso.so.1 (address)"
-        let target = line.split_once("=> ").map_or(line, |(_, target)| target);
-        let path = target.trim().split(" (").next().unwrap_or_default();
-        if path.starts_with('/') {
-            found.push(PathBuf::from(path));
-        }
-    }
-    Ok(found)
 }
 
 /// One argument as a shell reads it back.
