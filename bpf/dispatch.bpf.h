@@ -80,10 +80,7 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 	/* Nothing else wants this CPU, or nothing that the policy has decided on. */
 	s.lacks = s.c->pending && s.t && is_user_tier(slot(s.t->tier));
 	if (s.t && keep(&s, slice_of(s.t->tier))) {
-		/* A decision that came while this CPU looked. */
-		full_barrier();
-		if (s.lacks && infera_run_depth)
-			preempt(cpu);
+		check_stopgap(cpu);
 		goto out;
 	}
 	if (!s.t && s.c->pending && prev && is_queued(prev)) {
@@ -96,8 +93,7 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 	s.c->tier = TIER_SYSTEM;
 	go_idle(&s);
 out:
-	if (drained && infera_run_depth)
-		end_stopgaps();
+	end_stopgaps(drained);
 	/* usersched_has_pending_tasks() took the crate's "needed" flag; back with it while work is left. */
 	if (s.c->pending)
 		set_usersched_needed();

@@ -9,7 +9,7 @@ struct search {
 	u64 now;
 	s32 cpu;
 	u32 tier;		/* that serves prev, NO_TIER: prev does not go on by a tier's rule */
-	bool lacks;		/* a decision: others wait, with the policy */
+	u32 lacks;		/* a decision: others wait, with the policy */
 };
 
 /* Lets prev go on for @slice. */
@@ -32,7 +32,7 @@ static bool keep(struct search *s, u64 slice)
 	if (!is_behind(t, slot(t->tier)))
 		t->flags &= ~TASK_WOKEN;
 	c->started = s->now;
-	set_stopgap(c, s->cpu, s->lacks);
+	set_stopgap(s->cpu, s->lacks);
 	start_clock(prev, t, c, slot(t->tier), s->now);
 	t->until = s->now + slice;
 	/* Neither a guaranteed turn nor a claim that led to nothing is for this one. */

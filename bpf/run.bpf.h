@@ -79,7 +79,7 @@ void BPF_STRUCT_OPS(infera_running, struct task_struct *p)
 	t->until = now + p->scx.slice;
 	c->limit = 0;
 	c->started = now;
-	set_stopgap(c, cpu, false);
+	set_stopgap(cpu, 0);
 	start_clock(p, t, c, tier, now);
 	show(c, cpu, tier);
 	rank = c->in_turn ? turn_rank(tier) : rank_shown(p, t, cpu);

@@ -8,28 +8,32 @@
 /* CPUs that do, a bit each. */
 static volatile u64 stopgaps[CPU_WORDS];
 
-/* Whether @c goes on like that. */
-static void set_stopgap(struct cpu_ctx *c, s32 cpu, bool is)
+/* Whether @cpu goes on like that. */
+GLOBAL s32 set_stopgap(s32 cpu, u32 is)
 {
 	u64 bit = 1ULL << (cpu & 63);
 	u32 word = (cpu / 64) & (CPU_WORDS - 1);
+	struct cpu_ctx *c = lookup_cpu(cpu);
 
-	if (c->stopgap == is)
-		return;
+	if (!c || c->stopgap == is)
+		return 0;
 	c->stopgap = is;
 	if (is)
 		__sync_fetch_and_or(&stopgaps[word], bit);
 	else
 		__sync_fetch_and_and(&stopgaps[word], ~bit);
+	return 0;
 }
 
-/* Decisions were taken in, and this CPU has taken its task: for each that is left, another CPU looks again. */
-GLOBAL s32 end_stopgaps(void)
+/* Where decisions were taken in (@drained), and this CPU has taken its task: for each that is left, another CPU looks again. */
+GLOBAL s32 end_stopgaps(u32 drained)
 {
-	u64 left = infera_run_depth;
+	u64 left = drained ? infera_run_depth : 0;
 	u32 words = (nr_cpu_ids + 63) / 64;
 	int i, j;
 
+	if (!left)
+		return 0;
 	bpf_for(i, 0, words) {
 		u64 word = stopgaps[i & (CPU_WORDS - 1)];
 
@@ -40,5 +44,16 @@ GLOBAL s32 end_stopgaps(void)
 			left--;
 		}
 	}
+	return 0;
+}
+
+/* @cpu goes on: it looks again where a decision came while it looked. */
+GLOBAL s32 check_stopgap(s32 cpu)
+{
+	struct cpu_ctx *c = lookup_cpu(cpu);
+
+	full_barrier();
+	if (c && c->stopgap && infera_run_depth)
+		preempt(cpu);
 	return 0;
 }
