@@ -74,6 +74,20 @@ impl TaskQueue {
         Some((first.key, self.slab.remove(first.slot)))
     }
 
+    /// Gives each task of `lane` the key that `rekey` makes of its old one. O(n log n), without an allocation.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such lane.
+    pub fn rekey(&mut self, lane: usize, rekey: impl Fn(u64, &TaskView) -> u64) {
+        let heap = &mut self.lanes[lane];
+        for entry in heap.iter_mut() {
+            entry.key = rekey(entry.key, self.slab.get(entry.slot));
+        }
+        // What is sorted is a heap.
+        heap.sort_unstable();
+    }
+
     /// The key of the first task of `lane`.
     #[must_use]
     pub fn peek_key(&self, lane: usize) -> Option<u64> {
@@ -162,6 +176,21 @@ mod tests {
             prop_assert!(queue.is_empty());
             prop_assert_eq!(queue.pop(0), None);
         }
+    }
+
+    #[test]
+    fn new_keys_are_a_new_order() {
+        let mut queue = TaskQueue::new(1);
+        for pid in 0..100 {
+            assert!(queue.push(0, pid, task(pid as i32)));
+        }
+        queue.rekey(0, |key, _| 1_000 - key);
+        assert!(queue.push(0, 950, task(100)));
+        let keys: Vec<u64> = std::iter::from_fn(|| queue.pop(0))
+            .map(|(key, _)| key)
+            .collect();
+        assert_eq!(keys.len(), 101);
+        assert!(keys.is_sorted());
     }
 
     #[test]

@@ -65,6 +65,19 @@ fn request(slice: u64, task: &TaskView) -> u64 {
 impl Policy for Deadline {
     fn configure(&mut self, tiers: &TierTable) {
         self.clocks.rescale(&self.tiers, tiers);
+        // A deadline is a request ahead of the task's virtual time. With that of a longer slice, a task of a crowd would wait until
+        // the others had as many of the new ones.
+        for tier in Tier::ALL {
+            let [before, after] = [&self.tiers, tiers].map(|tiers| ledger::slice(tiers.get(tier)));
+            if before != after {
+                self.queue.rekey(tier.index(), |deadline, task| {
+                    deadline
+                        .saturating_sub(request(before, task))
+                        .max(1)
+                        .saturating_add(request(after, task))
+                });
+            }
+        }
         self.tiers = *tiers;
         self.ledger.reset_expectations();
     }
@@ -104,8 +117,7 @@ impl Policy for Deadline {
         self.guarantees.restart_wait(tier, now);
         self.clocks.charge(tier, ns, &self.tiers);
         let (deadline, task) = self.queue.pop(tier.index())?;
-        // The key is the deadline. If the slice was reconfigured while the task was queued the
-        // difference is not exactly its virtual time; the limits on its return absorb that.
+        // The key is the deadline.
         let request = request(slice, &task);
         let vtime = deadline.saturating_sub(request).max(1);
         self.times.picked(tier, vtime);

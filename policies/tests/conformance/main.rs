@@ -98,6 +98,7 @@ const PROPERTIES: &[(&str, Property)] = &[
     ("hundred_thousand_tasks", hundred_thousand_tasks),
     ("tasks_that_vanish", tasks_that_vanish),
     ("no_allocation_per_decision", no_allocation_per_decision),
+    ("a_crowd_has_its_turns_within_a_second", paced_crowd),
     ("live_reconfigure_keeps_tasks", live_reconfigure_keeps_tasks),
 ];
 
@@ -421,6 +422,27 @@ fn decides_as_bare(entry: &'static Entry) -> Result<(), Failed> {
     };
     let bare = trace(Subject::bare(entry));
     ensure!(bare == trace(Subject::contained(entry)), "they differ");
+    Ok(())
+}
+
+/// As in the scheduler's loop, whose pacing shortens the slices of a crowd.
+fn paced_crowd(subject: &Subject) -> Result<(), Failed> {
+    let tiers = TierTable::default();
+    for tasks in [100, 1_000, 4_000] {
+        let jobs = vec![Job::hog(Tier::Normal); tasks];
+        let mut sim = Sim::new((subject.build)(&tiers), 4, &jobs);
+        sim.paced(&tiers);
+        // The first round begins before all have come.
+        sim.run_for(10 * SEC);
+        sim.reset();
+        sim.run_for(20 * SEC);
+        let most = SEC + 100 * MS;
+        ensure!(
+            sim.longest_task_wait <= most,
+            "one of {tasks} waited {} ns, not {most}",
+            sim.longest_task_wait
+        );
+    }
     Ok(())
 }
 

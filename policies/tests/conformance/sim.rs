@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BinaryHeap},
 };
 
-use infera_policy::{Nanos, Policy, Slept, TaskView, Tier};
+use infera_policy::{Nanos, Pacing, Policy, Slept, TaskView, Tier, TierTable};
 
 pub const MS: u64 = 1_000_000;
 pub const SEC: u64 = 1_000 * MS;
@@ -50,6 +50,9 @@ enum Event {
 
 pub struct Sim {
     pub policy: Box<dyn Policy>,
+    /// What the scheduler's loop does about crowds, where that is simulated.
+    pacing: Option<Pacing>,
+    cpus: usize,
     pub now: u64,
     tasks: Vec<Task>,
     idle: Vec<usize>,
@@ -75,6 +78,8 @@ impl Sim {
     pub fn new(policy: Box<dyn Policy>, cpus: usize, jobs: &[Job]) -> Sim {
         let mut sim = Sim {
             policy,
+            pacing: None,
+            cpus,
             now: SEC,
             tasks: Vec::new(),
             idle: (0..cpus).rev().collect(),
@@ -94,6 +99,11 @@ impl Sim {
             sim.add(*job);
         }
         sim
+    }
+
+    /// The loop's pacing acts from now on.
+    pub fn paced(&mut self, tiers: &TierTable) {
+        self.pacing = Some(Pacing::new(tiers, self.cpus));
     }
 
     pub fn add(&mut self, job: Job) {
@@ -232,6 +242,10 @@ impl Sim {
     }
 
     fn fill_cpus(&mut self) {
+        let waiting = self.policy.len();
+        if let Some(tiers) = self.pacing.as_mut().and_then(|pacing| pacing.fit(waiting)) {
+            self.policy.configure(&tiers);
+        }
         while let Some(cpu) = self.idle.pop() {
             let Some(decision) = self.policy.pick(Nanos(self.now)) else {
                 self.idle.push(cpu);

@@ -15,7 +15,6 @@ mod exit_code;
 mod follow;
 mod loading;
 mod monitor;
-mod pace;
 mod pods;
 mod privileges;
 mod report;

@@ -5,7 +5,6 @@
 
 use crate::bpf::{BpfScheduler, DispatchedTask, QueuedTask, RL_CPU_ANY};
 use crate::exit_code::Exit;
-use crate::pace::Pace;
 use crate::stats::Counters;
 use crate::vitals::{DEPOSED, Eyes};
 use crate::watch::Order;
@@ -15,8 +14,7 @@ use infera_bpf::{LAT_BUCKETS, LimitsMode, MSG_PICKED, NEVER, Path, unpack_weight
 use infera_heartbeat::Page;
 use infera_plan::{Config, Limits, Plan};
 use infera_policy::{
-    Contained, Decision, Fault, FaultKind, Nanos, Policy, Slept, TaskView, Tier, TierParams,
-    TierTable,
+    Contained, Decision, Fault, FaultKind, Nanos, Pacing, Policy, Slept, TaskView, Tier,
 };
 use libbpf_rs::{MapHandle, OpenObject};
 use std::mem::MaybeUninit;
@@ -34,16 +32,12 @@ const SLEPT_PERIOD: Nanos = Nanos::from_millis(1);
 pub struct Scheduler<'cb> {
     bpf: BpfScheduler<'cb>,
     policy: Contained,
-    pace: Pace,
+    pacing: Pacing,
     orders: Receiver<Order>,
     /// To the vitals thread, which logs them.
     faults: Sender<Fault>,
     attached: Nanos,
     cpus: Vec<usize>,
-    /// As configured.
-    tiers: TierTable,
-    /// The longest slice for the crowd that waits now; 0: to be found.
-    turn: Nanos,
     /// A decision that the ring had no room for.
     held: Option<Decision>,
     /// When the sums of sleepers were last read, and what they were.
@@ -81,19 +75,6 @@ fn view(task: &QueuedTask) -> TaskView {
     }
 }
 
-fn longest_slice(tiers: &TierTable) -> Nanos {
-    let slices = tiers.0.iter().map(|tier: &TierParams| tier.slice);
-    slices.max().unwrap_or_default()
-}
-
-/// The longest slice, a power of two in ms, with which each of `waiting` tasks runs once in about a
-/// second on `cpus` CPUs. Below a tick it would change nothing.
-fn turn(waiting: usize, cpus: usize) -> Nanos {
-    let ms = 1_000 * cpus as u64 / (waiting as u64).max(1);
-    let exponent = ms.max(1).ilog2();
-    Nanos::from_millis(1 << exponent)
-}
-
 impl<'cb> Scheduler<'cb> {
     /// Loads the overlay and attaches it. Afterwards this thread cannot map memory, start a
     /// thread or a process.
@@ -121,13 +102,11 @@ impl<'cb> Scheduler<'cb> {
         let mut scheduler = Scheduler {
             bpf,
             policy,
-            pace: Pace::default(),
+            pacing: Pacing::new(&config.tiers, plan.cpus.len()),
             orders,
             faults,
             attached: now(),
             cpus: plan.cpus.iter().map(|cpu| cpu.cpu).collect(),
-            tiers: config.tiers,
-            turn: Nanos(0),
             held: None,
             slept_at: Nanos(0),
             slept: [Slept::default(); Tier::COUNT],
@@ -212,8 +191,7 @@ impl<'cb> Scheduler<'cb> {
                 }
                 Ok(Order::Configure(order)) => {
                     let (config, plan) = *order;
-                    self.tiers = config.tiers;
-                    self.turn = Nanos(0);
+                    self.pacing.configure(&config.tiers);
                     self.write_tables(&config, &plan);
                 }
                 Ok(Order::InForce(generation)) => page.assigned(generation),
@@ -280,20 +258,12 @@ impl<'cb> Scheduler<'cb> {
         true
     }
 
-    /// A crowd gets shorter turns, as a configuration of the policy; small crowds, whose turns no
-    /// slice reaches, cause none.
-    fn fit_turns(&mut self) {
-        let turn = turn(self.policy.len(), self.cpus.len()).min(longest_slice(&self.tiers));
-        if turn == self.turn {
-            return;
+    /// A crowd gets shorter slices, as a configuration of the policy.
+    fn fit_slices(&mut self) {
+        if let Some(tiers) = self.pacing.fit(self.policy.len()) {
+            self.policy.configure(&tiers);
+            self.publish();
         }
-        self.turn = turn;
-        let mut tiers = self.tiers;
-        for tier in &mut tiers.0 {
-            tier.slice = tier.slice.min(turn);
-        }
-        self.policy.configure(&tiers);
-        self.publish();
     }
 
     /// Hands the policy what tasks had used when they went to sleep.
@@ -373,20 +343,11 @@ impl<'cb> Scheduler<'cb> {
             None => self.receive(now),
             Some(_) => 0,
         };
-        self.fit_turns();
+        self.fit_slices();
         let received = self.policy.len() - before;
-        // Decisions are kept fresh: no more ahead of the CPUs than half of them can take. But what
-        // was woken may take a CPU from a lower tier, so as many as were woken, and as many again
-        // where others come first; and always one, so that a task only some CPUs may run does not
-        // hold up the others.
         let ahead = self.bss().infera_run_depth;
-        let room = (self.cpus.len() as u64)
-            .div_ceil(2)
-            .saturating_sub(ahead)
-            .max(woken)
-            .max(1);
-        let (mut decided, mut asleep) = (0, woken);
-        while decided < room || (asleep > 0 && decided < room + woken) {
+        let mut round = self.pacing.round(ahead, woken);
+        while round.wants() {
             let Some(decision) = self.held.take().or_else(|| self.policy.pick(now)) else {
                 break;
             };
@@ -394,12 +355,9 @@ impl<'cb> Scheduler<'cb> {
                 self.held = Some(decision);
                 break;
             }
-            decided += 1;
-            if decision.task.flags & SCX_ENQ_WAKEUP != 0 {
-                asleep = asleep.saturating_sub(1);
-            }
+            round.sent(decision.task.flags & SCX_ENQ_WAKEUP != 0);
         }
-        received as u64 + decided
+        received as u64 + round.decided()
     }
 
     /// Gives the CPU away until there is work.
@@ -419,7 +377,7 @@ impl<'cb> Scheduler<'cb> {
             let began = now();
             let calls = self.round(began);
             let took = now().since(began);
-            if let Some(took) = self.pace.too_slow(took, calls) {
+            if let Some(took) = self.pacing.too_slow(took, calls) {
                 self.policy.depose(FaultKind::Slow { took });
             }
             if self.policy.fault().is_some() && !DEPOSED.load(Ordering::Relaxed) {
@@ -460,18 +418,5 @@ impl<'cb> Scheduler<'cb> {
     pub fn detach(mut self) -> Result<()> {
         self.bpf.shutdown_and_report()?;
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn crowds_get_shorter_turns() {
-        assert!(turn(0, 4) >= Nanos::from_millis(2_048));
-        assert_eq!(turn(16, 4), Nanos::from_millis(128));
-        assert_eq!(turn(400, 4), Nanos::from_millis(8));
-        assert_eq!(turn(100_000, 4), Nanos::from_millis(1));
     }
 }
