@@ -88,6 +88,11 @@ impl StatsClient {
     }
 
     /// Reads. Blocks for at most a second.
+    ///
+    /// # Errors
+    ///
+    /// The scheduler's socket is not there, does not answer within a second, or answers something else than
+    /// statistics.
     pub fn read(&mut self) -> io::Result<Stats> {
         let result = self.exchange();
         if result.is_err() {

@@ -30,6 +30,10 @@ pub enum ClientError {
 }
 
 /// Asks the guard that listens at `socket`.
+///
+/// # Errors
+///
+/// No guard listens there, it refuses, does not answer in time, or answers something that this version does not know.
 pub fn ask(socket: &Path, request: &Request) -> Result<Status, ClientError> {
     let mut stream = UnixStream::connect(socket).map_err(|source| ClientError::Connect {
         path: socket.display().to_string(),

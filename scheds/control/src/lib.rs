@@ -70,6 +70,10 @@ impl Request {
     }
 
     /// Parses a line. The error is a sentence for who asked.
+    ///
+    /// # Errors
+    ///
+    /// The line is no request that this version knows.
     pub fn parse(line: &[u8]) -> Result<Request, String> {
         if line.len() > MAX_REQUEST {
             return Err(format!("a request has at most {MAX_REQUEST} bytes"));
@@ -127,6 +131,10 @@ pub enum Reply {
 
 impl Reply {
     /// Parses an answer; `ask` has bounded it.
+    ///
+    /// # Errors
+    ///
+    /// The line is no answer that this version knows.
     pub fn parse(line: &[u8]) -> Result<Reply, serde_json::Error> {
         serde_json::from_slice(line)
     }

@@ -73,6 +73,10 @@ fn map(fd: BorrowedFd<'_>) -> Result<*mut Heartbeat, PageError> {
 
 impl Page {
     /// A new page, and the descriptor that a child inherits.
+    ///
+    /// # Errors
+    ///
+    /// The kernel has no memory for it, or cannot map it.
     pub fn create() -> Result<Page, PageError> {
         let system = |error: rustix::io::Errno| PageError::System(error.into());
         let fd = memfd_create("infera-heartbeat", MemfdFlags::empty()).map_err(system)?;
@@ -90,6 +94,10 @@ impl Page {
     }
 
     /// The page behind an inherited descriptor.
+    ///
+    /// # Errors
+    ///
+    /// The descriptor is no such page, is of another version of it, or cannot be mapped.
     pub fn open(fd: impl AsFd) -> Result<Page, PageError> {
         let stat = fstat(&fd).map_err(|error| PageError::System(error.into()))?;
         if stat.st_size < SIZE as i64 {

@@ -10,12 +10,20 @@ use std::fs;
 use std::path::Path;
 
 /// The cookie of a thread, as the kernel shows it; 0: none.
+///
+/// # Errors
+///
+/// The thread is gone, may not be asked, or the kernel has no core scheduling.
 pub fn of_thread(tid: i32) -> io::Result<u64> {
     let pid = Pid::from_raw(tid).ok_or(Errno::SRCH)?;
     core_scheduling_cookie(pid, CoreSchedulingScope::Thread)
 }
 
 /// Looks for a thread with a cookie below `root`, normally `/`; `cookie` reads that of a thread.
+///
+/// # Errors
+///
+/// A thread has a cookie; the obstacle names it.
 pub fn core_scheduling(
     root: &Path,
     cookie: impl Fn(i32) -> io::Result<u64>,

@@ -141,6 +141,10 @@ impl Options {
     }
 
     /// Reads a `.config` file, packed with gzip or not.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read or unpacked. The error has its path.
     pub fn read(path: &Path) -> Result<Self, OptionsError> {
         let text = read(path).map_err(|source| OptionsError::Read {
             path: path.to_owned(),
@@ -154,6 +158,10 @@ impl Options {
     }
 
     /// Those of the kernel that runs below `root`, normally `/`, from wherever it keeps them.
+    ///
+    /// # Errors
+    ///
+    /// The kernel keeps them nowhere that can be read, as in a container on most distributions.
     pub fn running(root: &Path) -> Result<Self, OptionsError> {
         let release = fs::read_to_string(root.join("proc/sys/kernel/osrelease"));
         let release = release.unwrap_or_default().trim().to_owned();

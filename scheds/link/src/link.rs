@@ -80,6 +80,10 @@ fn is_ours(link: &OwnedFd) -> io::Result<bool> {
 
 /// Detaches every scheduler of ours; returns how many. It waits until the kernel has moved
 /// all tasks back.
+///
+/// # Errors
+///
+/// The process may not list or detach BPF links (CAP_SYS_ADMIN, CAP_BPF).
 pub fn detach() -> io::Result<usize> {
     let mut detached = 0;
     let mut id = 0;

@@ -6,11 +6,19 @@ use std::io;
 pub const LOWEST: libc::c_int = 1;
 
 /// Gives this thread, and no child of it, the lowest real-time priority.
+///
+/// # Errors
+///
+/// The process may not have real-time priorities (CAP_SYS_NICE, RLIMIT_RTPRIO).
 pub fn enter() -> io::Result<()> {
     set(0, Some(LOWEST))
 }
 
 /// Gives a thread, and no child of it, this real-time priority, or an ordinary one. 0 is this thread.
+///
+/// # Errors
+///
+/// There is no such thread, or the process may not change it.
 pub fn set(thread: libc::pid_t, priority: Option<libc::c_int>) -> io::Result<()> {
     let policy = match priority {
         Some(_) => libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK,

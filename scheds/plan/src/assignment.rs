@@ -81,6 +81,10 @@ pub struct Assignment {
 
 impl Assignment {
     /// Reads `path`; where there is no such file, nothing is assigned.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or as [`Assignment::parse`].
     pub fn read(path: &Path) -> Result<Assignment, AssignmentError> {
         let failed = |source| AssignmentError::Read {
             path: path.to_owned(),
@@ -100,6 +104,11 @@ impl Assignment {
     }
 
     /// Validates `text`; `path` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// The text is longer than 256 KiB, is no assignment, has an unknown key, or a path that is not absolute. The error
+    /// has the file and the place.
     pub fn parse(path: &Path, text: &[u8]) -> Result<Assignment, AssignmentError> {
         let wrong = |message: String| AssignmentError::Content {
             path: path.to_owned(),
@@ -121,6 +130,10 @@ impl Assignment {
     }
 
     /// Puts it in `path`'s place: a reader finds the old one or this one, whole.
+    ///
+    /// # Errors
+    ///
+    /// The directory or the file cannot be written; what was there before is unchanged.
     pub fn write(&self, path: &Path) -> Result<(), AssignmentError> {
         let text = serde_json::to_vec(self).expect("has string keys only");
         check_length(path, text.len())?;

@@ -170,6 +170,10 @@ fn read_bounded(path: &Path) -> io::Result<String> {
 
 impl Config {
     /// Reads `path`; where there is no such file, what holds without one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::read`], but for a file that is not there.
     pub fn read_or_default(path: &Path) -> Result<Config, ConfigError> {
         match path.exists() {
             true => Config::read(path),
@@ -178,6 +182,10 @@ impl Config {
     }
 
     /// Reads and validates `path`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or as [`Config::parse`].
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
         let text = read_bounded(path).map_err(|source| ConfigError::Read {
             path: path.to_owned(),
@@ -187,6 +195,10 @@ impl Config {
     }
 
     /// Validates `text`; `path` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// The text is not TOML, or has an unknown key or a value out of range. The error has path, line and key.
     pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
         let line_of = |offset: usize| text[..offset.min(text.len())].matches('\n').count() + 1;
         let fail = |offset: usize, message: String| ConfigError::Line {

@@ -161,6 +161,10 @@ impl Config {
     }
 
     /// Adds the `--tier TIER=CGROUP` arguments.
+    ///
+    /// # Errors
+    ///
+    /// An argument has no `=`, an unknown tier, or a pattern that is none. The error has the argument.
     pub fn add_arguments(&mut self, arguments: &[String]) -> Result<(), ConfigError> {
         for argument in arguments {
             let fail = |message: String| ConfigError::Rule {

@@ -26,6 +26,10 @@ pub enum TopologyError {
 pub type CpuSet = BTreeSet<usize>;
 
 /// Parses the kernel's list format: `0-3,8`.
+///
+/// # Errors
+///
+/// The text is not in that format, a range is backwards, or a number is above 1023.
 pub fn parse_cpu_list(text: &str) -> Result<CpuSet, TopologyError> {
     let bad = || TopologyError::CpuList(text.trim().to_owned());
     let mut set = CpuSet::new();
@@ -73,6 +77,10 @@ pub struct Topology {
 
 impl Topology {
     /// Reads `sys`, normally `/sys/devices/system/cpu`.
+    ///
+    /// # Errors
+    ///
+    /// The list of online CPUs cannot be read, or a list is malformed.
     pub fn read(sys: &Path) -> Result<Topology, TopologyError> {
         let path = sys.join("online");
         let dir = |cpu: usize| sys.join(format!("cpu{cpu}"));
@@ -88,6 +96,10 @@ impl Topology {
 
     /// Groups the CPUs of the list `online`, given for each the list of those it shares a core
     /// with and the list of those it shares an LLC with.
+    ///
+    /// # Errors
+    ///
+    /// A list is malformed.
     pub fn parse(
         online: &str,
         siblings: impl Fn(usize) -> Option<String>,

@@ -37,6 +37,10 @@ pub struct PrivateRoot {
 
 impl PrivateRoot {
     /// Writes one that names these suites of the machine's own mirror.
+    ///
+    /// # Errors
+    ///
+    /// The machine is no Debian with a mirror, or the cache cannot be written.
     pub fn new(name: &str, suites: &[&str]) -> Result<Self> {
         let directory = cache::dir("apt")?.join(name);
         for part in DIRECTORIES {
@@ -91,6 +95,10 @@ fn options(values: &[String]) -> Vec<String> {
 }
 
 /// Downloads packages into a directory.
+///
+/// # Errors
+///
+/// apt-get fails, for example because there is no such package.
 pub fn download(options: &[String], packages: &[String], into: &Path) -> Result<()> {
     command::run(
         Command::new("apt-get")
@@ -102,6 +110,10 @@ pub fn download(options: &[String], packages: &[String], into: &Path) -> Result<
 }
 
 /// Unpacks every package in a directory below another one.
+///
+/// # Errors
+///
+/// dpkg-deb fails.
 pub fn unpack(packages: &Path, into: &Path) -> Result<()> {
     for entry in fs::read_dir(packages)? {
         let path = entry?.path();
@@ -113,6 +125,10 @@ pub fn unpack(packages: &Path, into: &Path) -> Result<()> {
 }
 
 /// What `/etc/os-release` says of a name.
+///
+/// # Errors
+///
+/// The file cannot be read, or lacks the name.
 pub fn os_release(name: &str) -> Result<String> {
     let text = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
     let values: HashMap<&str, &str> = text

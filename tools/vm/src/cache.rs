@@ -9,6 +9,10 @@ use std::{
 use anyhow::{Context, Result};
 
 /// The cache directory: `$INFERA_CACHE`, `$XDG_CACHE_HOME/infera` or `~/.cache/infera`.
+///
+/// # Errors
+///
+/// None of the variables is set.
 pub fn root() -> Result<PathBuf> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty());
     if let Some(dir) = set("INFERA_CACHE") {
@@ -22,6 +26,10 @@ pub fn root() -> Result<PathBuf> {
 }
 
 /// A directory inside the cache, created where it is missing.
+///
+/// # Errors
+///
+/// As [`root`], or it cannot be created.
 pub fn dir(name: &str) -> Result<PathBuf> {
     let dir = root()?.join(name);
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
@@ -29,6 +37,10 @@ pub fn dir(name: &str) -> Result<PathBuf> {
 }
 
 /// Writes a file whole or not at all, so that a second process never reads half of it.
+///
+/// # Errors
+///
+/// The directory cannot be written; what was there before is unchanged.
 pub fn write_whole(path: &Path, data: &[u8]) -> Result<()> {
     let parent = path.parent().context("a file needs a directory")?;
     let file = tempfile::NamedTempFile::new_in(parent)?;
@@ -39,6 +51,10 @@ pub fn write_whole(path: &Path, data: &[u8]) -> Result<()> {
 }
 
 /// Deletes all but the `keep` most recently written files of a directory.
+///
+/// # Errors
+///
+/// The directory cannot be read.
 pub fn prune(dir: &Path, keep: usize) -> Result<()> {
     let mut files: Vec<(SystemTime, PathBuf)> = fs::read_dir(dir)?
         .flatten()

@@ -15,6 +15,10 @@ fn shown(command: &Command) -> String {
 }
 
 /// Runs a command and fails when it does.
+///
+/// # Errors
+///
+/// The command cannot be started, or does not exit with 0. The error has the command.
 pub fn run(command: &mut Command) -> Result<()> {
     let status = command
         .status()
@@ -26,6 +30,10 @@ pub fn run(command: &mut Command) -> Result<()> {
 }
 
 /// Runs a command and returns what it printed; fails, with its messages, when it does.
+///
+/// # Errors
+///
+/// As [`run`], or what it printed is not UTF-8.
 pub fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())

@@ -17,6 +17,10 @@ pub fn text(text: &str) -> String {
 
 /// The hash of each file, in order. Left to `sha256sum`, which a debug build of this program
 /// is forty times slower than.
+///
+/// # Errors
+///
+/// A file cannot be read, or there is no `sha256sum`.
 pub fn files(paths: &[PathBuf]) -> Result<Vec<String>> {
     // --zero: names with a backslash or a newline are not escaped.
     let listing = command::output(Command::new("sha256sum").args(["--zero", "--"]).args(paths))?;
@@ -29,6 +33,10 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<String>> {
 }
 
 /// The hash of one file.
+///
+/// # Errors
+///
+/// As [`files`].
 pub fn file(path: &Path) -> Result<String> {
     Ok(files(&[path.to_owned()])?.remove(0))
 }

@@ -126,6 +126,10 @@ pub fn fragments_id(lines: &[infera_kernel::Line]) -> String {
 }
 
 /// The kernel fetched last from a suite of Debian, if one is in the cache.
+///
+/// # Errors
+///
+/// The cache cannot be read, or the kernel in it is not what was stored.
 pub fn newest_fetched(suite: &str) -> Result<Option<Kernel>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(cache::dir("kernels")?)?.flatten() {
@@ -156,6 +160,10 @@ fn suite_of(description: &Value) -> Option<&str> {
 }
 
 /// Completes a kernel's directory, and puts it in its place in the cache.
+///
+/// # Errors
+///
+/// The image is none, or the cache cannot be written.
 pub fn store(directory: &Path, name: &str, source: &Source<'_>) -> Result<PathBuf> {
     let image = directory.join("vmlinuz");
     let mut description = json!({

@@ -18,6 +18,10 @@ pub fn find(name: &str) -> Option<PathBuf> {
 }
 
 /// The shared libraries a program loads, and its loader. None for a script or a static one.
+///
+/// # Errors
+///
+/// A library is missing on this machine, or there is no `ldd`.
 pub fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
     let output = Command::new("ldd")
         .arg(program)

@@ -16,6 +16,10 @@ use crate::{
 };
 
 /// Builds a version's kernel into the cache, unless it is there.
+///
+/// # Errors
+///
+/// There is no source package of this version, an option takes no effect, or the build fails.
 pub fn main(version: &str) -> Result<()> {
     let lines = infera_kernel::lines();
     let id = kernel::fragments_id(&lines);

@@ -17,6 +17,10 @@ const NEWEST: &str = "linux-image-cloud-amd64";
 pub const UNSTABLE: &str = "sid";
 
 /// Puts the newest kernel of the suite into the cache. Asks the network only if none is there, or on `refresh`.
+///
+/// # Errors
+///
+/// The suite cannot be reached, or its packages do not hold what they should.
 pub fn main(refresh: bool, suite: &str) -> Result<()> {
     if !refresh && let Some(cached) = kernel::newest_fetched(suite)? {
         println!("{} is in {}", cached.release, cached.image.display());
