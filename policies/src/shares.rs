@@ -64,8 +64,9 @@ struct Node {
     children: f64,
     /// Its part of the tier, 0 to 1, were it active.
     part: f64,
-    /// Of a root: runnable nice weights in the tree, and in how many cgroups.
+    /// Of a root: runnable nice weights in the tree, on average and now, and in how many cgroups.
     runnable: f64,
+    now: f64,
     groups: usize,
 }
 
@@ -93,6 +94,7 @@ impl Shares {
             node.busy = false;
             node.children = 0.0;
             node.runnable = 0.0;
+            node.now = 0.0;
             node.groups = 0;
         }
         self.find_places();
@@ -157,6 +159,7 @@ impl Shares {
             }
             let root = &mut self.nodes[node.root];
             root.runnable += node.direct;
+            root.now += node.group.runnable;
             root.groups += usize::from(node.direct > 0.0);
         }
     }
@@ -195,7 +198,9 @@ impl Node {
             return Share::default();
         }
         Share {
-            share: self.part * root.runnable.max(UNIT),
+            // A crowd that has just come divides its share already, and the average follows: measured by that alone, its threads
+            // would weigh a fraction of the mean for half a second, and whatever ran then would be ahead of the others for long.
+            share: self.part * root.runnable.max(root.now).max(UNIT),
             parts: self.children,
         }
     }
@@ -279,6 +284,20 @@ mod tests {
         let shares = settled(&groups);
         assert!((shares[1].share - 400.0).abs() < 1.0);
         assert!((shares[3].share - 400.0).abs() < 1.0, "200 of 400 of 800");
+    }
+
+    #[test]
+    fn a_crowd_that_has_just_come_weighs_the_mean() {
+        let tree = |crowd| [group(1, None, 100.0, 50.0), group(2, Some(0), 100.0, crowd)];
+        let mut shares = Shares::with_capacity(2);
+        for _ in 0..100 {
+            shares.update(tree(100.0).into_iter()).for_each(drop);
+        }
+        let now = tree(1_600.0);
+        let share: Vec<Share> = shares.update(now.into_iter()).collect();
+        let [root, crowd] = [0, 1].map(|at| thread(&now[at], &share[at]));
+        let mean = (root * 50.0 + crowd * 1_600.0) / 1_650.0;
+        assert!((80.0..125.0).contains(&mean), "{mean}");
     }
 
     #[test]
