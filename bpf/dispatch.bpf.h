@@ -79,10 +79,8 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 	}
 	/* Nothing else wants this CPU, or nothing that the policy has decided on. */
 	s.lacks = s.c->pending && s.t && is_user_tier(slot(s.t->tier));
-	if (s.t && keep(&s, slice_of(s.t->tier))) {
-		check_stopgap(cpu);
+	if (s.t && keep(&s, slice_of(s.t->tier)))
 		goto out;
-	}
 	if (!s.t && s.c->pending && prev && is_queued(prev)) {
 		/* The scheduler itself, with work left. */
 		scx_bpf_task_set_slice(prev, slice_of(TIER_SYSTEM));

@@ -30,6 +30,7 @@ GLOBAL s32 end_stopgaps(u32 drained)
 {
 	u64 left = drained ? infera_run_depth : 0;
 	u32 words = (nr_cpu_ids + 63) / 64;
+	s32 own = bpf_get_smp_processor_id();
 	int i, j;
 
 	if (!left)
@@ -38,22 +39,17 @@ GLOBAL s32 end_stopgaps(u32 drained)
 		u64 word = stopgaps[i & (CPU_WORDS - 1)];
 
 		bpf_for(j, 0, 64) {
+			s32 cpu;
+
 			if (!word || !left)
 				break;
-			preempt(take_first(&word, i, 0));
+			cpu = take_first(&word, i, 0);
+			/* Its bit is of the task that it leaves. */
+			if (cpu == own)
+				continue;
+			preempt(cpu);
 			left--;
 		}
 	}
-	return 0;
-}
-
-/* @cpu goes on: it looks again where a decision came while it looked. */
-GLOBAL s32 check_stopgap(s32 cpu)
-{
-	struct cpu_ctx *c = lookup_cpu(cpu);
-
-	full_barrier();
-	if (c && c->stopgap && infera_run_depth)
-		preempt(cpu);
 	return 0;
 }
