@@ -56,7 +56,7 @@ const OFF: f64 = 0.03;
 const FAR_OFF: f64 = 0.05;
 
 /// The same for a hundredth: eight threads of that have a few slices each in the window.
-const FARTHEST_OFF: f64 = 0.15;
+const FARTHEST_OFF: f64 = 0.25;
 
 /// What is measured begins when new threads have found their places, and weights are known.
 const SETTLE: Duration = Duration::from_millis(1_500);
