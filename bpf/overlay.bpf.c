@@ -130,6 +130,7 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(infera_init)
 			break;
 		infera_cpu_home[i] = bpf_cpumask_test_cpu(i, online) ? 0xff : 0;
 		infera_sibling[i] = i;
+		cpu_ctxs[i].pinned_turn = NR_TIERS;
 	}
 	scx_bpf_put_cpumask(online);
 	bpf_for(i, 0, NR_TIERS) {

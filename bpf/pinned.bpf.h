@@ -86,7 +86,7 @@ static __always_inline bool queue_first(struct task_struct *p, struct infera_tas
 	if (!c || !by_vtime(tier) || first_waiting(cpu, tier, now) >= FIRST_MAX || !has_credit(c, now))
 		return false;
 	t->flags |= TASK_FIRST;
-	/* Turns are larger numbers than tiers, but for the first few after attaching. */
+	/* Turns are larger numbers than tiers: infera_init(). */
 	queue_pinned_at(p, cpu, slice, tier, enq_flags, now);
 	look_in(MIN_PATIENCE_NS, now);
 	return true;

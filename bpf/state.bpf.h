@@ -65,7 +65,7 @@ struct cpu_ctx {
 	u64 taken_at;		/* a better class took this CPU; 0: a task of sched_ext has started since, or the CPU was idle */
 	u64 served_at;		/* the kernel's server for sched_ext last gave this CPU to a task: is_served() */
 	u64 nothing_at;		/* this CPU last found every queue empty */
-	u64 pinned_turn;	/* pinned queue: the last turn taken */
+	u64 pinned_turn;	/* pinned queue: the last turn taken; from NR_TIERS on, above the places of queue_first() */
 	u64 pinned_turns[TIER_SLOTS];	/* and the last one given out to each tier */
 } __attribute__((aligned(64)));
 
