@@ -49,6 +49,7 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 		.c = lookup_cpu(cpu), .prev = prev, .now = clock_ns(), .cpu = cpu, .tier = NO_TIER,
 	};
 	bool drained;
+	u64 before;
 
 	if (!s.c)
 		return;
@@ -59,6 +60,7 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 	s.c->claimed = 0;
 	s.c->taken = 0;
 	drained = drain_decisions();
+	before = received;
 	if (rescue_asked(s.now))
 		drained = true;
 	/* Moving also brings the drained decisions into their queues. */
@@ -78,9 +80,11 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 			s.c->nothing_at = s.now;
 	}
 	/* Nothing else wants this CPU, or nothing that the policy has decided on. */
-	s.lacks = s.c->pending && s.t && is_user_tier(slot(s.t->tier));
-	if (s.t && keep(&s, slice_of(s.t->tier)))
+	s.lacks = s.c->pending && s.t && is_user_tier(slot(s.t->tier)) && !outlasted(s.c, s.now);
+	if (s.t && keep(&s, slice_of(s.t->tier))) {
+		check_stopgap(cpu, before);
 		goto out;
+	}
 	if (!s.t && s.c->pending && prev && is_queued(prev)) {
 		/* The scheduler itself, with work left. */
 		scx_bpf_task_set_slice(prev, slice_of(TIER_SYSTEM));

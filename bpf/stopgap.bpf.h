@@ -25,6 +25,12 @@ GLOBAL s32 set_stopgap(s32 cpu, u32 is)
 	return 0;
 }
 
+/* @c has gone on like that for a slice without a decision that it could follow: what waits is not for this CPU. */
+static bool outlasted(const struct cpu_ctx *c, u64 now)
+{
+	return c->stopgap && time_delta(now, c->started) >= slice_of(TIER_NORMAL);
+}
+
 /* Where decisions were taken in (@drained), and this CPU has taken its task: for each that is left, another CPU looks again. */
 GLOBAL s32 end_stopgaps(u32 drained)
 {
@@ -51,5 +57,20 @@ GLOBAL s32 end_stopgaps(u32 drained)
 			left--;
 		}
 	}
+	return 0;
+}
+
+/*
+ * @cpu goes on, and looks again where decisions came while it looked: it had seen @before of them. Not wherever some are left: they may be
+ * about tasks that may not run here, and it would do nothing else.
+ */
+GLOBAL s32 check_stopgap(s32 cpu, u64 before)
+{
+	struct cpu_ctx *c = lookup_cpu(cpu);
+
+	/* After setting the bit: who takes decisions in counts them, and then looks for bits. */
+	full_barrier();
+	if (c && c->stopgap && received != before && infera_run_depth)
+		preempt(cpu);
 	return 0;
 }
