@@ -1,6 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* What a CPU in search of work takes: from a tier, from the tasks that can run nowhere else, or the scheduler process. */
 
+/*
+ * Nothing of @tier waits, or what did is on another CPU by now: prev goes on. Not in a tier that the policy orders: there the CPU asks for
+ * a decision first, and prev goes on as a stopgap.
+ */
+static bool keep_alone(struct search *s, u32 tier)
+{
+	return s->tier == tier && !is_user_tier(tier) && keep(s, slice_of(tier));
+}
+
 /* Gives the CPU to the first task of @tier that may run on it, or to prev if that comes before. */
 static bool serve_tier(struct search *s, u32 tier)
 {
@@ -9,13 +18,13 @@ static bool serve_tier(struct search *s, u32 tier)
 	if (!may_use(s->cpu, tier))
 		return false;
 	if (!tier_waiting(tier, s->now))
-		return s->tier == tier && keep(s, slice_of(tier));
+		return keep_alone(s, tier);
 	if (s->tier == tier && by_vtime(tier) && peek(TIER_DSQ(tier), &head) &&
 	    (prev_is_before(s, &head) || prev_is_entitled(s, tier)) &&
 	    keep(s, infera_wake_slice_ns[slot(tier)]))
 		return true;
 	if (!scx_bpf_dsq_move_to_local(TIER_DSQ(tier), 0))
-		return s->tier == tier && keep(s, slice_of(tier));
+		return keep_alone(s, tier);
 	s->c->since[slot(tier)] = s->now;
 	return true;
 }
