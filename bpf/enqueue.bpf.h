@@ -24,6 +24,8 @@ static __always_inline void fetch_cpu(struct task_struct *p, struct infera_task 
 	/* A preempted task is behind its peers, too, but each such step would cost a switch. */
 	if (cpu < 0 && (t->flags & TASK_WOKEN))
 		cpu = claim_peer(p, prev, tier, now);
+	if (cpu < 0)
+		cpu = claim_spared(p, tier);
 	if (cpu >= 0)
 		preempt(cpu);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * find_cpu() is the one place that decides between an idle CPU, the CPU of a lower tier, the CPU of
- * a peer that is ahead in virtual time, and a queue; send_to() carries it out.
+ * a peer that is ahead in virtual time, that of a nice kernel thread, and a queue; send_to() carries it out.
  */
 
 static void claim(s32 cpu, u32 tier)
@@ -35,6 +35,10 @@ static s32 find_cpu(struct task_struct *p, struct infera_task *t, s32 prev, u32 
 		return cpu;
 	*how = HOW_PEER;
 	cpu = t->flags & TASK_STORMY ? NO_CPU : claim_peer(p, prev, tier, clock_ns());
+	if (cpu >= 0)
+		return cpu;
+	*how = HOW_LOWER;
+	cpu = claim_spared(p, tier);
 	if (cpu >= 0)
 		return cpu;
 	*how = HOW_QUEUE;

@@ -82,6 +82,7 @@ void BPF_STRUCT_OPS(infera_running, struct task_struct *p)
 	set_stopgap(cpu, 0);
 	start_clock(p, t, c, tier, now);
 	show(c, cpu, tier);
+	c->spared = tier == TIER_LOW && is_kthread(p);
 	rank = c->in_turn ? turn_rank(tier) : rank_shown(p, t, cpu);
 	/*
 	 * A better task is on its way to this CPU: the claim on it stands. Its kick may have come while the kernel was

@@ -37,6 +37,7 @@ struct cpu_ctx {
 	u32 guaranteed;	/* the task that starts next has a guaranteed turn */
 	u32 in_turn;	/* the running task has one: 1 + the tier whose bound it is */
 	u32 cut;	/* the running task was put off before its slice ended */
+	u32 spared;	/* the running task is a nice kernel thread, the last victim: claim_spared() */
 	u32 favoured;	/* 1 + tier to serve next; 0: none */
 	u32 pinned_ran;	/* the last turn of the user tiers was of the pinned queue */
 	u32 pending;	/* the scheduler process has work, as of this dispatch */

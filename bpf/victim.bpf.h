@@ -48,11 +48,11 @@ static s32 take_first(u64 *word, u32 at, u32 shift)
 }
 
 /* The claim keeps two wakeups at the same time from taking the same CPU. */
-static bool claim_from(s32 cpu, struct task_struct *p, u32 runs, u32 tier)
+static bool claim_from(s32 cpu, struct task_struct *p, u32 runs, u32 tier, u32 spared)
 {
 	struct cpu_ctx *c = lookup_cpu(cpu);
 
-	if (!c || c->tier != runs || !may_use(cpu, tier) || !bpf_cpumask_test_cpu(cpu, p->cpus_ptr) ||
+	if (!c || c->tier != runs || c->spared != spared || !may_use(cpu, tier) || !bpf_cpumask_test_cpu(cpu, p->cpus_ptr) ||
 	    __sync_val_compare_and_swap(&c->tier, runs, tier) != runs)
 		return false;
 	c->claimed = tier + 1;
@@ -71,12 +71,12 @@ GLOBAL s32 claim_lower(struct task_struct *p __arg_trusted, s32 prev, u32 tier)
 	if (!(infera_preempts & TIER_BIT(tier)))
 		return NO_CPU;
 	/* Below, too; here without a loop. */
-	if (from <= TIER_BACKGROUND && claim_from(prev, p, TIER_BACKGROUND, tier))
+	if (from <= TIER_BACKGROUND && claim_from(prev, p, TIER_BACKGROUND, tier, 0))
 		return prev;
 	bpf_for(back, 0, NR_TIERS - from) {
 		u32 runs = TIER_BACKGROUND - back;
 
-		if (claim_from(prev, p, runs, tier))
+		if (claim_from(prev, p, runs, tier, 0))
 			return prev;
 		bpf_for(i, 0, words) {
 			u32 at = (i + prev / 64) % words, shift = prev & 63;
@@ -90,9 +90,36 @@ GLOBAL s32 claim_lower(struct task_struct *p __arg_trusted, s32 prev, u32 tier)
 				if (!word)
 					break;
 				cpu = take_first(&word, at, shift);
-				if (claim_from(cpu, p, runs, tier))
+				if (claim_from(cpu, p, runs, tier, 0))
 					return cpu;
 			}
+		}
+	}
+	return NO_CPU;
+}
+
+/*
+ * Claims the CPU of a nice kernel thread for @tier, where neither a lower tier nor a peer has one to give: such a thread (khugepaged, ksmd)
+ * is Low, but may keep its CPU inside the kernel for milliseconds.
+ */
+GLOBAL s32 claim_spared(struct task_struct *p __arg_trusted, u32 tier)
+{
+	u32 words = (nr_cpu_ids + 63) / 64;
+	int i, j;
+
+	if (!(infera_preempts & TIER_BIT(tier)) || preempts_from(tier) > TIER_LOW)
+		return NO_CPU;
+	bpf_for(i, 0, words) {
+		u64 word = cpus_running(TIER_LOW, i, 0);
+
+		bpf_for(j, 0, 64) {
+			s32 cpu;
+
+			if (!word)
+				break;
+			cpu = take_first(&word, i, 0);
+			if (claim_from(cpu, p, TIER_LOW, tier, 1))
+				return cpu;
 		}
 	}
 	return NO_CPU;
