@@ -1,4 +1,5 @@
-//! `scx_infera`: parse, validate, plan, attach, run, leave cleanly.
+//! `scx_infera`: a start in stages, of which each changes more than the one before. What it says without attaching (inform.rs); what is
+//! to be attached (intent.rs); the threads beside the loop (helpers.rs); the overlay, attached; the loop; and out again.
 
 mod bpf_intf;
 mod bpf_skel;
@@ -13,6 +14,9 @@ mod cli;
 mod events;
 mod exit_code;
 mod follow;
+mod helpers;
+mod inform;
+mod intent;
 mod loading;
 mod monitor;
 mod pods;
@@ -32,15 +36,16 @@ use clap::Parser;
 use cli::Args;
 use crossbeam::channel::bounded;
 use exit_code::{Refusal, Status, why_it_ended};
+use helpers::{Ends, Helpers};
 use infera_heartbeat::{Page, Phase};
-use infera_plan::{ConfigError, Plan};
-use infera_policy::{Contained, Drill, REGISTRY, Sabotage, find, names};
-use log::{error, info, warn};
-use report::{Meter, SOCKET};
+use infera_policy::Contained;
+use intent::Intent;
+use libbpf_rs::OpenObject;
+use log::{info, warn};
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use scheduler::Scheduler;
 use simplelog::{ColorChoice, ConfigBuilder, LevelFilter, TermLogger, TerminalMode};
-use source::Source;
 use starting::Companion;
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -48,8 +53,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
-use watch::Helper;
 
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
@@ -71,145 +74,24 @@ fn log_to_terminal(verbose: bool) {
     let _ = TermLogger::init(level, config, TerminalMode::Stderr, ColorChoice::Never);
 }
 
-fn list_policies() {
-    for entry in REGISTRY {
-        println!("{:<10} {}", entry.name, entry.summary);
-    }
-}
-
-fn print_check() -> Status {
-    let mut status = Status::Done;
-    for check in infera_kernel::check(Path::new("/"), is_root()) {
-        match check.outcome {
-            Ok(found) => println!("ok    {:<16} {found}", check.name),
-            Err(obstacle) => {
-                println!("FAIL  {:<16} {}", check.name, obstacle.sentence());
-                if status == Status::Done {
-                    status = Refusal::from(obstacle).status;
-                }
-            }
-        }
-    }
-    println!(
-        "note  while attached, cpu.weight of cgroups is in force within each tier, and cpu.max in all, unless `limits` is off"
-    );
-    status
-}
-
 fn run(args: Args) -> Result<Status, Refusal> {
-    if args.list_policies {
-        list_policies();
-        return Ok(Status::Done);
-    }
-    if args.check {
-        return Ok(print_check());
-    }
-    let internal = |error: anyhow::Error| Refusal::new(Status::Internal, format!("{error:#}"));
-    if args.help_stats {
-        report::describe(&mut std::io::stdout()).map_err(internal)?;
-        return Ok(Status::Done);
-    }
-    if let Some(seconds) = args.monitor {
-        monitor::monitor(Path::new(SOCKET), Duration::from_secs(seconds))?;
-        return Ok(Status::Done);
+    if let Some(status) = inform::answer(&args)? {
+        return Ok(status);
     }
     // From here on, what changes is read again, not the end.
     signals::hold();
-    let source = Source {
-        file: args.config,
-        rules: args.tiers,
-        slice_us: args.slice_us,
-        assignment: args.assignment,
-    };
-    let refuse = |error: ConfigError| Refusal::new(Status::Config, error.to_string());
-    let wanted = source.read().map_err(refuse)?;
-    let config = wanted.effective();
-    let name = args
-        .policy
-        .or_else(|| config.policy.clone())
-        .unwrap_or_else(|| "weighted".into());
-    let entry = find(&name).ok_or_else(|| {
-        let names: Vec<_> = names().collect();
-        Refusal::new(
-            Status::Config,
-            format!("unknown policy '{name}': use one of {}", names.join(", ")),
-        )
-    })?;
-    let drill = args.drill.as_deref().map(parse_drill).transpose()?;
-    let (topology, hotplugs) = starting::cpus(Path::new("/"))?;
-    let topology = topology.with_partitions(Path::new(CGROUP_ROOT));
-    let plan = Plan::new(&topology, &config);
+    let intent = Intent::read(&args)?;
     if args.dry_run {
-        println!("policy: {} - {}", entry.name, entry.summary);
-        println!("{plan}");
-        for line in config.describe_rules(Path::new(CGROUP_ROOT)) {
-            println!("  {line}");
-        }
-        for pod in &wanted.assignment.pods {
-            println!("  tier {}: pod {}", pod.tier, pod.cgroup);
-        }
+        intent.print();
         return Ok(Status::Done);
     }
     for check in infera_kernel::check(Path::new("/"), is_root()) {
         check.outcome?;
     }
-
-    let page = heartbeat(args.heartbeat_fd)?;
     let guarded = args.heartbeat_fd.is_some();
-    let (orders_in, orders) = bounded(16);
-    let (handle_in, handle) = bounded(1);
-    let helper = Helper {
-        attached: handle,
-        hangup: signals::wake().map_err(|error| internal(error.into()))?,
-        orders: orders_in.clone(),
-        source,
-        wanted,
-        root: CGROUP_ROOT.into(),
-        topology,
-    };
-    start("infera-watch", move || helper.run())?;
-    let (eyes_in, eyes) = bounded(1);
-    let (faults_in, faults) = bounded(1);
-    let published = page.clone();
-    start("infera-vitals", move || {
-        if let Ok(eyes) = eyes.recv()
-            && let Err(error) = vitals::publish(&eyes, &faults, &published, guarded)
-        {
-            error!("the guard learns nothing: {error:#}");
-        }
-    })?;
-    if let Some(seconds) = args.stats {
-        let meter = Meter::new(orders_in.clone());
-        start("infera-stats", move || {
-            privileges::drop_most();
-            report::print(meter, Duration::from_secs(seconds));
-        })?;
-    }
-    let (attached_in, attached) = bounded(1);
-    start("infera-server", move || {
-        // Not before: who is refused because another is attached must not take its socket.
-        if attached.recv().is_err() {
-            return;
-        }
-        privileges::drop_most();
-        // It makes a thread for each client.
-        match report::serve(Path::new(SOCKET), orders_in) {
-            Ok(_server) => loop {
-                std::thread::park();
-            },
-            Err(error) => warn!("no statistics for --monitor: {error:#}"),
-        }
-    })?;
-
-    let mut policy = (entry.build)(&config.tiers);
-    if let Some((drill, after)) = drill {
-        warn!(
-            "this is a drill: {} after {after} decisions",
-            drill.summary()
-        );
-        policy = Box::new(Sabotage::new(policy, drill, after));
-    }
-    let policy = Contained::new(policy, entry.name, &config.tiers);
+    let page = heartbeat(args.heartbeat_fd)?;
+    let (helpers, ends) = Helpers::start(&intent, args.stats, &page, guarded)?;
+    let policy = intent.policy();
     quiet_panics_here();
     // A process that dumps core keeps what it has open until that is done, and the node on a dead
     // scheduler: there is no dump.
@@ -220,64 +102,66 @@ fn run(args: Args) -> Result<Status, Refusal> {
     // have given up the right to undo it by then.
     let mut grace = infera_link::GraceThread::find();
     grace.iter_mut().for_each(|thread| thread.boost(true));
-    let (loading_in, loading) = bounded(0);
-    let companion = Companion::new(hotplugs, guarded);
-    start("infera-start", move || companion.run(&loading))?;
     let mut object = MaybeUninit::uninit();
-    loading::keep_warnings(args.verbose);
-    let (place, config_now, plan_now) = (&mut object, &config, &plan);
-    let attached = catch_unwind(AssertUnwindSafe(move || {
-        scheduler::Scheduler::attach(
-            place,
-            policy,
-            config_now,
-            plan_now,
-            (args.exit_dump_len, args.verbose),
-            (orders, faults_in),
-        )
-    }));
-    let mut scheduler = match attached {
-        Ok(Ok(scheduler)) => scheduler,
-        // The crate reads the CPUs, too, and fails or panics if one goes meanwhile.
-        _ if hotplugs.changed() => return Err(starting::in_vain()),
-        Ok(Err(error)) => return Err(loading::refused(&error)),
-        Err(panic) => resume_unwind(panic),
-    };
-    drop(loading_in);
-    loading::drop_messages();
-    // From opening the overlay on, the kernel ends it when a CPU comes or goes. The plan is older than that.
-    if hotplugs.changed() {
-        let _ = scheduler.detach();
-        return Err(starting::in_vain());
-    }
+    let mut scheduler = attach(&mut object, policy, &intent, &args, ends)?;
     signals::leave_stop_to_others();
-    let map = scheduler.cgroup_map().map_err(internal)?;
-    let _ = handle_in.send(map);
+    helpers.follow(scheduler.cgroup_map().map_err(internal)?);
     // Attaching can succeed and then fail; only the state file shows it.
     if scheduler.exited() || infera_kernel::attached(Path::new("/")).is_none() {
         return ended(scheduler);
     }
     lock_when_used();
-    info!("policy {} attached\n{plan}", entry.name);
-    let _ = attached_in.send(());
-    let _ = eyes_in.send(scheduler.eyes().map_err(internal)?);
+    info!("policy {} attached\n{}", intent.entry.name, intent.plan);
+    helpers.watch(scheduler.eyes().map_err(internal)?);
     privileges::drop_most();
     scheduler.run(&page);
     page.enter(Phase::Leaving);
     ended(scheduler)
 }
 
-fn parse_drill(text: &str) -> Result<(Drill, u64), Refusal> {
-    let (name, after) = text.split_once('@').unwrap_or((text, "1000"));
-    let refuse = |why: String| Refusal::new(Status::Config, format!("--drill {text}: {why}"));
-    let drill = name.parse().map_err(|_| {
-        let names: Vec<_> = Drill::ALL.iter().map(|drill| drill.name()).collect();
-        refuse(format!("use one of {}", names.join(", ")))
-    })?;
-    let after = after
-        .parse()
-        .map_err(|_| refuse("@ wants a number".into()))?;
-    Ok((drill, after))
+/// Loads the overlay and attaches it, unless CPUs come or go meanwhile. Afterwards this thread cannot map memory, start a
+/// thread or a process.
+fn attach<'object>(
+    object: &'object mut MaybeUninit<OpenObject>,
+    policy: Contained,
+    intent: &Intent,
+    args: &Args,
+    ends: Ends,
+) -> Result<Scheduler<'object>, Refusal> {
+    let hotplugs = intent.hotplugs;
+    // Closed when this function ends: the companion does, too.
+    let (_loading_in, loading) = bounded(0);
+    let companion = Companion::new(hotplugs, args.heartbeat_fd.is_some());
+    helpers::spawn("infera-start", move || companion.run(&loading))?;
+    loading::keep_warnings(args.verbose);
+    let attached = catch_unwind(AssertUnwindSafe(move || {
+        Scheduler::attach(
+            object,
+            policy,
+            &intent.config,
+            &intent.plan,
+            (args.exit_dump_len, args.verbose),
+            (ends.orders, ends.faults),
+        )
+    }));
+    let scheduler = match attached {
+        Ok(Ok(scheduler)) => scheduler,
+        // The crate reads the CPUs, too, and fails or panics if one goes meanwhile.
+        _ if hotplugs.changed() => return Err(starting::in_vain()),
+        Ok(Err(error)) => return Err(loading::refused(&error)),
+        Err(panic) => resume_unwind(panic),
+    };
+    loading::drop_messages();
+    // From opening the overlay on, the kernel ends it when a CPU comes or goes. The plan is older than that.
+    if hotplugs.changed() {
+        let _ = scheduler.detach();
+        return Err(starting::in_vain());
+    }
+    Ok(scheduler)
+}
+
+fn internal(error: anyhow::Error) -> Refusal {
+    Refusal::new(Status::Internal, format!("{error:#}"))
 }
 
 /// A panic of the policy is contained, and logged by a helper; the hook must not write or map
@@ -303,7 +187,7 @@ fn heartbeat(fd: Option<i32>) -> Result<Page, Refusal> {
 }
 
 /// Detaches, and returns why it ended.
-fn ended(scheduler: scheduler::Scheduler<'_>) -> Result<Status, Refusal> {
+fn ended(scheduler: Scheduler<'_>) -> Result<Status, Refusal> {
     let status = match why_it_ended(scheduler.exit()) {
         Status::Done if vitals::UNWATCHED.load(Ordering::Relaxed) => Status::Unwatched,
         status => status,
@@ -343,22 +227,6 @@ fn lock_when_used() {
             "cannot lock memory on first use ({error}): stacks of later threads stay resident as a whole"
         );
     }
-}
-
-/// Bytes of a helper thread's stack, which is locked as a whole.
-const HELPER_STACK: usize = 512 * 1024;
-
-/// Starts a helper thread: only possible before attaching.
-fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Refusal> {
-    std::thread::Builder::new()
-        .name(name.into())
-        .stack_size(HELPER_STACK)
-        .spawn(run)
-        .map(drop)
-        .map_err(|error| {
-            // EAGAIN or ENOMEM: a limit on threads or memory that others have used up.
-            Refusal::new(Status::Later, format!("cannot start {name}: {error}"))
-        })
 }
 
 fn main() -> ExitCode {
