@@ -25,6 +25,7 @@ mod report;
 mod scheduler;
 mod shares;
 mod signals;
+mod silence;
 mod source;
 mod starting;
 mod stats;

@@ -3,6 +3,7 @@
 
 use crate::bpf_skel::types::bss;
 use crate::shares::Shares;
+use crate::silence::{Reading, Silence};
 use anyhow::{Context, Result, ensure};
 use crossbeam::channel::Receiver;
 use infera_heartbeat::{Page, Phase, TIERS, Vitals};
@@ -16,10 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How often.
-const PERIOD: Duration = Duration::from_millis(50);
-
-/// This thread was kept from running if it is later than this: the machine stood still, or real-time threads had every CPU.
-const STILL: Duration = Duration::from_millis(200);
+pub const PERIOD: Duration = Duration::from_millis(50);
 
 /// A guard that has not read the heartbeat for this long does not protect this node any more.
 const GUARD_AWAY: Duration = Duration::from_secs(3);
@@ -82,16 +80,10 @@ pub fn publish(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool
         info!("the vitals thread runs without real-time priority ({error}): it lacks CAP_SYS_NICE");
     }
     crate::privileges::drop_most();
-    let cpus = eyes.cpus;
     let before = major_faults();
     let mut complained = false;
     let mut shares = Shares::new();
-    // The loop's last round that was seen, and since when it has been the last.
-    let mut round = (0, crate::scheduler::now().0);
-    // Each tier's CPU time, and when it last grew.
-    let mut served = [(0, round.1); TIERS];
-    // When this thread last ran, and since when it has run on time. Times count from then: the loop could not run either.
-    let (mut ran, mut awake) = (round.1, 0);
+    let mut silence = Silence::since(crate::scheduler::now().0);
     loop {
         if let Err(error) = eyes.measure()
             && !complained
@@ -101,74 +93,67 @@ pub fn publish(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool
         }
         // SAFETY: the mapping lives on, and no other thread writes what this one does.
         unsafe { shares.update(bss) };
-        let now = crate::scheduler::now().0;
-        if Duration::from_nanos(now.saturating_sub(ran)) > PERIOD + STILL {
-            awake = now;
-        }
-        ran = now;
-        // SAFETY: as below.
-        let realtime = unsafe { ptr::read_volatile(&raw const (*bss).infera_realtime_at) };
-        awake = awake.max(realtime);
-        let lasted = |since: u64| now.saturating_sub(since.max(awake));
-        // SAFETY: the mapping lives on; each field is a word that the kernel side writes, and
-        // whichever value is read is one that it had.
-        let (waited, cpu_time, unseen, idle, ring_full) = unsafe {
-            (
-                ptr::read_volatile(&raw const (*bss).infera_waited),
-                cpu_time(bss, cpus),
-                ptr::read_volatile(&raw const (*bss).infera_unseen),
-                ptr::read_volatile(&raw const (*bss).infera_sched_idle),
-                ptr::read_volatile(&raw const (*bss).nr_sched_congested),
-            )
-        };
-        // A loop that rests waits for work, and the overlay measures how long work has waited
-        // for it; one that does not rest is in a round, which is to end.
-        let rounds = page.rounds();
-        if idle != 0 || rounds != round.0 {
-            round = (rounds, now);
-        }
-        let mut vitals = Vitals {
-            beat: now,
-            unseen: unseen.min(lasted(0)).max(lasted(round.1)),
+        // SAFETY: the mapping lives on.
+        let (reading, ring_full) = unsafe { read(bss, eyes.cpus, page) };
+        let silent = silence.look(&reading);
+        page.publish(Vitals {
+            beat: reading.now,
+            unseen: silent.unseen,
+            waited: silent.waited,
+            unserved: silent.unserved,
             ring_full,
             major_faults: major_faults().saturating_sub(before),
             deposed: DEPOSED.load(Ordering::Relaxed).into(),
             ..Vitals::default()
-        };
-        vitals.waited.copy_from_slice(&waited[..TIERS]);
-        for (tier, time) in cpu_time.into_iter().enumerate() {
-            if served[tier].0 != time {
-                served[tier] = (time, now);
-            }
-            vitals.unserved[tier] = lasted(served[tier].1);
-        }
-        for (waited, since) in vitals.waited.iter_mut().zip(page.oldest()) {
-            if since != 0 {
-                *waited = (*waited).max(now.saturating_sub(since));
-            }
-            *waited = (*waited).min(lasted(0));
-        }
-        page.publish(vitals);
+        });
         // Not before: once the phase is attached, the guard expects a beat.
         page.begin();
         for fault in faults.try_iter() {
             error!("{fault}: arrival order decides from now on; start again with another policy");
         }
-        if guarded && page.phase() == Phase::Attached {
-            let away = Duration::from_nanos(lasted(page.guard_beat()));
-            if away > GUARD_AWAY {
-                error!(
-                    "the guard has not read the heartbeat for {} ms: detaching, because it would \
-                     miss a fault",
-                    away.as_millis()
-                );
-                UNWATCHED.store(true, Ordering::Relaxed);
-                leave();
-                return Ok(());
-            }
+        let away = silence.lasted(page.guard_beat());
+        if guarded && page.phase() == Phase::Attached && away > GUARD_AWAY {
+            error!(
+                "the guard has not read the heartbeat for {} ms: detaching, because it would miss a fault",
+                away.as_millis()
+            );
+            UNWATCHED.store(true, Ordering::Relaxed);
+            leave();
+            return Ok(());
         }
         std::thread::sleep(PERIOD);
     }
+}
+
+/// What the overlay and the loop show now, and how many tasks have found the ring to the policy full.
+///
+/// # Safety
+///
+/// `bss` must point at the overlay's mapped variables.
+unsafe fn read(bss: *const bss, cpus: usize, page: &Page) -> (Reading, u64) {
+    let now = crate::scheduler::now().0;
+    // SAFETY: as promised; each field is a word that the kernel side writes, and whichever value is read is one that it had.
+    let (waited, cpu_time, unseen, idle, realtime_at, ring_full) = unsafe {
+        (
+            ptr::read_volatile(&raw const (*bss).infera_waited),
+            cpu_time(bss, cpus),
+            ptr::read_volatile(&raw const (*bss).infera_unseen),
+            ptr::read_volatile(&raw const (*bss).infera_sched_idle),
+            ptr::read_volatile(&raw const (*bss).infera_realtime_at),
+            ptr::read_volatile(&raw const (*bss).nr_sched_congested),
+        )
+    };
+    let reading = Reading {
+        now,
+        realtime_at,
+        waited: std::array::from_fn(|tier| waited[tier]),
+        oldest: page.oldest(),
+        cpu_time,
+        unseen,
+        rests: idle != 0,
+        rounds: page.rounds(),
+    };
+    (reading, ring_full)
 }
 
 /// Each tier's CPU time on all CPUs.
