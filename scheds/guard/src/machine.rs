@@ -312,18 +312,8 @@ impl Machine {
         if let Some(end) = seen.end {
             return self.ended(end, seen, out);
         }
-        match &mut self.now {
-            Now::Down { until } => {
-                if self.stop {
-                    self.finish(0, out);
-                } else if !self.safe_mode.is_empty() {
-                    self.now = Now::Safe;
-                } else if seen.now >= *until {
-                    self.attached = false;
-                    self.now = Now::Up { since: seen.now };
-                    out.push(Action::Start);
-                }
-            }
+        match self.now {
+            Now::Down { until } => self.wait(until, seen.now, out),
             Now::Safe => {
                 if self.stop {
                     self.finish(ExitStatus::SafeMode.code(), out);
@@ -332,61 +322,82 @@ impl Machine {
                 }
             }
             Now::Up { since } => {
-                let since = *since;
-                let why = if self.stop {
-                    Why::Stop
-                } else if !self.safe_mode.is_empty() {
-                    Why::SafeMode
-                } else {
-                    let limits = &self.settings.limits;
-                    let patience = Patience {
-                        started: since,
-                        awake: self.awake,
-                        now: seen.now,
+                if let Some(why) = self.why_leave(since, seen, out) {
+                    out.push(Action::Ask);
+                    self.now = Now::Leaving {
+                        why,
+                        due: seen.now + nanos(self.settings.step),
+                        against: 0,
+                        steps: 0,
                     };
-                    match judge(limits, seen.phase, seen.vitals.as_ref(), patience) {
-                        None => return,
-                        Some(trouble) => {
-                            let (kind, what) = (trouble.kind(), trouble.to_string());
-                            out.push(Action::Say(format!("{what}: taking it off the node")));
-                            Why::Trouble(Cause { kind, what })
-                        }
-                    }
-                };
-                out.push(Action::Ask);
-                self.now = Now::Leaving {
-                    why,
-                    due: seen.now + nanos(self.settings.step),
-                    against: 0,
-                    steps: 0,
-                };
-            }
-            Now::Leaving {
-                due,
-                against,
-                steps,
-                ..
-            } => {
-                if seen.now < *due {
-                    return;
-                }
-                *due = seen.now + nanos(self.settings.step);
-                *steps += 1;
-                if seen.attached {
-                    *against += 1;
-                    out.push(match *against {
-                        1 => Action::Detach,
-                        _ => Action::Kill,
-                    });
-                    if *against % BRAKE == 0 {
-                        out.push(Action::Brake);
-                    }
-                } else if *steps >= PATIENCE {
-                    // It may be writing what it knows, or be in the middle of loading.
-                    out.push(Action::Kill);
                 }
             }
+            Now::Leaving { .. } => self.press(seen, out),
             Now::Finished => {}
+        }
+    }
+
+    /// There is no process until `until`.
+    fn wait(&mut self, until: u64, now: u64, out: &mut Vec<Action>) {
+        if self.stop {
+            self.finish(0, out);
+        } else if !self.safe_mode.is_empty() {
+            self.now = Now::Safe;
+        } else if now >= until {
+            self.attached = false;
+            self.now = Now::Up { since: now };
+            out.push(Action::Start);
+        }
+    }
+
+    /// Whether what was started at `since` is to leave the node.
+    fn why_leave(&self, since: u64, seen: &Seen, out: &mut Vec<Action>) -> Option<Why> {
+        if self.stop {
+            return Some(Why::Stop);
+        }
+        if !self.safe_mode.is_empty() {
+            return Some(Why::SafeMode);
+        }
+        let patience = Patience {
+            started: since,
+            awake: self.awake,
+            now: seen.now,
+        };
+        let limits = &self.settings.limits;
+        let trouble = judge(limits, seen.phase, seen.vitals.as_ref(), patience)?;
+        let (kind, what) = (trouble.kind(), trouble.to_string());
+        out.push(Action::Say(format!("{what}: taking it off the node")));
+        Some(Why::Trouble(Cause { kind, what }))
+    }
+
+    /// The next step against what was asked to leave, where that is due.
+    fn press(&mut self, seen: &Seen, out: &mut Vec<Action>) {
+        let Now::Leaving {
+            due,
+            against,
+            steps,
+            ..
+        } = &mut self.now
+        else {
+            return;
+        };
+        if seen.now < *due {
+            return;
+        }
+        *due = seen.now + nanos(self.settings.step);
+        *steps += 1;
+        if seen.attached {
+            *against += 1;
+            out.push(match *against {
+                1 => Action::Detach,
+                _ => Action::Kill,
+            });
+            if *against % BRAKE == 0 {
+                out.push(Action::Brake);
+            }
+        } else if *steps >= PATIENCE {
+            // It may be writing what it knows, or be in the middle of loading.
+            out.push(Action::Kill);
         }
     }
 

@@ -7,8 +7,10 @@ use crate::topology::{CpuSet, parse_cpu_list};
 use infera_policy::{Nanos, Tier, TierTable};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs;
 use std::io::{self, Read};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 use toml::Spanned;
@@ -219,17 +221,9 @@ impl Config {
             limits: file.limits.unwrap_or_default(),
             ..Config::default()
         };
-        if let Some(bound) = file.user_bound_ms {
-            let at = bound.span().start;
-            config.user_bound = match bound.into_inner() {
-                ms @ 1..=500 => Nanos::from_millis(ms),
-                ms => {
-                    return Err(fail(
-                        at,
-                        format!("user_bound_ms = {ms}: must be 1 to 500 milliseconds"),
-                    ));
-                }
-            };
+        let (range, unit) = (1..=500, " milliseconds");
+        if let Some(ms) = within(file.user_bound_ms, range, "user_bound_ms", unit, &fail)? {
+            config.user_bound = Nanos::from_millis(ms);
         }
         let mut fenced: Option<(Tier, CpuSet)> = None;
         for (name, section) in file.tiers {
@@ -269,109 +263,71 @@ impl Config {
     ) -> Result<(), ConfigError> {
         let key = |name: &str| format!("tiers.{tier}.{name}");
         let row = &mut self.tiers.0[tier.index()];
-        if let Some(weight) = section.weight {
-            match *weight.as_ref() {
-                value @ 1..=10_000 => row.weight = value,
-                value => {
-                    return Err(fail(
-                        weight.span().start,
-                        format!("{} = {value}: must be 1 to 10000", key("weight")),
-                    ));
-                }
-            }
+        if let Some(weight) = within(section.weight, 1..=10_000, &key("weight"), "", fail)? {
+            row.weight = weight;
         }
-        if let Some(slice) = section.slice_us {
-            match *slice.as_ref() {
-                value @ 100..=1_000_000 => row.slice = Nanos::from_micros(value),
-                value => {
-                    return Err(fail(
-                        slice.span().start,
-                        format!(
-                            "{} = {value}: must be 100 to 1000000 microseconds",
-                            key("slice_us")
-                        ),
-                    ));
-                }
-            }
+        let (range, unit) = (100..=1_000_000, " microseconds");
+        if let Some(us) = within(section.slice_us, range, &key("slice_us"), unit, fail)? {
+            row.slice = Nanos::from_micros(us);
         }
-        if let Some(share) = section.min_share {
-            let value = *share.as_ref();
-            if !(0.0..=0.5).contains(&value) {
-                return Err(fail(
-                    share.span().start,
-                    format!(
-                        "{} = {value}: must be 0 to 0.5 of the CPUs",
-                        key("min_share")
-                    ),
-                ));
-            }
-            row.min_share = (value * 1000.0).round() as u32;
+        let (range, unit) = (0.0..=0.5, " of the CPUs");
+        if let Some(share) = within(section.min_share, range, &key("min_share"), unit, fail)? {
+            row.min_share = (share * 1000.0).round() as u32;
         }
-        if let Some(wait) = section.max_wait_ms {
-            match *wait.as_ref() {
-                // The guard gives the node back when a tier has waited for three seconds.
-                value @ 1..=1_000 => row.max_wait = Nanos::from_millis(value),
-                value => {
-                    return Err(fail(
-                        wait.span().start,
-                        format!(
-                            "{} = {value}: must be 1 to 1000 milliseconds",
-                            key("max_wait_ms")
-                        ),
-                    ));
-                }
-            }
+        // The guard gives the node back when a tier has waited for three seconds.
+        let (range, unit) = (1..=1_000, " milliseconds");
+        if let Some(ms) = within(section.max_wait_ms, range, &key("max_wait_ms"), unit, fail)? {
+            row.max_wait = Nanos::from_millis(ms);
         }
         for path in section.cgroups {
             let at = path.span().start;
             self.add_rule(tier, path.as_ref())
                 .map_err(|message| fail(at, format!("{}: {message}", key("cgroups"))))?;
         }
-        if let (Some(_), Some(cpus)) = (&section.fence_cores, &section.fence_cpus) {
-            return Err(fail(
-                cpus.span().start,
-                format!(
-                    "{}: give fence_cores or fence_cpus, not both",
-                    key("fence_cpus")
-                ),
-            ));
-        }
-        if let Some(cpus) = section.fence_cpus {
+        self.take_fence(tier, section.fence_cores, section.fence_cpus, fenced, fail)
+    }
+
+    /// `fenced`: the last fence that was read.
+    fn take_fence(
+        &mut self,
+        tier: Tier,
+        cores: Option<Spanned<usize>>,
+        cpus: Option<Spanned<String>>,
+        fenced: &mut Option<(Tier, CpuSet)>,
+        fail: &dyn Fn(usize, String) -> ConfigError,
+    ) -> Result<(), ConfigError> {
+        let wrong =
+            |at: usize, key: &str, what: &str| Err(fail(at, format!("tiers.{tier}.{key}: {what}")));
+        let others = "only critical can be fenced";
+        if let Some(cpus) = cpus {
             let at = cpus.span().start;
-            let set = parse_cpu_list(cpus.as_ref())
-                .map_err(|error| fail(at, format!("{}: {error}", key("fence_cpus"))))?;
+            if cores.is_some() {
+                return wrong(at, "fence_cpus", "give fence_cores or fence_cpus, not both");
+            }
+            let set = match parse_cpu_list(cpus.as_ref()) {
+                Ok(set) => set,
+                Err(error) => return wrong(at, "fence_cpus", &error.to_string()),
+            };
             if let Some((other, theirs)) = fenced
                 && let Some(cpu) = set.intersection(theirs).next()
             {
-                return Err(fail(
-                    at,
-                    format!(
-                        "{}: overlaps the fence of {other} at CPU {cpu}",
-                        key("fence_cpus")
-                    ),
-                ));
-            }
-            if tier != Tier::Critical {
-                *fenced = Some((tier, set));
-                return Err(fail(
-                    at,
-                    format!("{}: only critical can be fenced", key("fence_cpus")),
-                ));
+                let what = format!("overlaps the fence of {other} at CPU {cpu}");
+                return wrong(at, "fence_cpus", &what);
             }
             *fenced = Some((tier, set.clone()));
+            if tier != Tier::Critical {
+                return wrong(at, "fence_cpus", others);
+            }
             self.fence = match set.is_empty() {
                 true => Fence::Cores(0),
                 false => Fence::Cpus(set),
             };
         }
-        if let Some(cores) = section.fence_cores {
+        if let Some(cores) = cores {
             if tier != Tier::Critical {
-                return Err(fail(
-                    cores.span().start,
-                    format!("{}: only critical can be fenced", key("fence_cores")),
-                ));
+                return wrong(cores.span().start, "fence_cores", others);
             }
-            self.fence = Fence::Cores(*cores.as_ref());
+            self.fence = Fence::Cores(cores.into_inner());
         }
         Ok(())
     }
@@ -392,6 +348,29 @@ impl Config {
             row.slice = slice;
         }
     }
+}
+
+/// What `key` says, where it is within `range`.
+fn within<T: PartialOrd + Copy + Display>(
+    value: Option<Spanned<T>>,
+    range: RangeInclusive<T>,
+    key: &str,
+    unit: &str,
+    fail: &dyn Fn(usize, String) -> ConfigError,
+) -> Result<Option<T>, ConfigError> {
+    let Some(value) = value else {
+        return Ok(None);
+    };
+    let at = value.span().start;
+    let value = value.into_inner();
+    if range.contains(&value) {
+        return Ok(Some(value));
+    }
+    let (least, most) = (range.start(), range.end());
+    Err(fail(
+        at,
+        format!("{key} = {value}: must be {least} to {most}{unit}"),
+    ))
 }
 
 #[cfg(test)]
