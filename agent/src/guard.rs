@@ -36,6 +36,10 @@ impl Paths {
 }
 
 /// Asks the guard, on a thread of its own: it may take its time.
+///
+/// # Errors
+///
+/// As [`infera_control::ask`], or the thread panicked.
 pub async fn ask(paths: &Paths, request: Request) -> Result<Status, ClientError> {
     let socket = paths.socket.clone();
     let asked = tokio::task::spawn_blocking(move || infera_control::ask(&socket, &request)).await;
@@ -44,6 +48,10 @@ pub async fn ask(paths: &Paths, request: Request) -> Result<Status, ClientError>
 
 /// Has the node stand down: through the socket, and where that fails by the file, which the guard
 /// or the next one sees.
+///
+/// # Errors
+///
+/// The guard does not answer or refuses, and the file cannot be written either. The text has both reasons.
 pub async fn stand_down(paths: &Paths, reason: &str) -> Result<(), String> {
     let request = Request::SafeModeOn {
         source: ANNOTATION.into(),
@@ -62,6 +70,11 @@ pub async fn stand_down(paths: &Paths, reason: &str) -> Result<(), String> {
 }
 
 /// Lets go of what [`stand_down`] did; what others want stays.
+///
+/// # Errors
+///
+/// The agent's file cannot be removed, or the guard does not answer or refuses. In this second case the file is removed
+/// already.
 pub async fn take_over(paths: &Paths) -> Result<(), String> {
     let ours = std::fs::read_to_string(&paths.safe_mode)
         .is_ok_and(|text| text.starts_with(&format!("{ANNOTATION}: ")));

@@ -22,6 +22,11 @@ pub type Annotations = BTreeMap<String, String>;
 
 /// Puts `annotations` on the node, takes those off that were put there before and are not among
 /// them, and leaves others' alone.
+///
+/// # Errors
+///
+/// The API server cannot be reached, does not answer within ten seconds, has no such node, or does not let the agent
+/// patch nodes.
 pub async fn annotate(client: Client, node: String, annotations: Annotations) -> kube::Result<()> {
     let patch = json!({
         "apiVersion": "v1",
@@ -35,6 +40,10 @@ pub async fn annotate(client: Client, node: String, annotations: Annotations) ->
 }
 
 /// Sets the condition.
+///
+/// # Errors
+///
+/// As [`annotate`], for the right to patch the status of nodes.
 pub async fn condition(
     client: Client,
     node: String,
@@ -67,6 +76,11 @@ pub struct Notice {
 }
 
 /// Publishes an event about the node. The same again raises its count and makes no new one.
+///
+/// # Errors
+///
+/// The API server cannot be reached, does not answer within ten seconds, or does not let the agent create or patch
+/// events.
 pub async fn notify(recorder: Recorder, node: String, notice: Notice) -> kube::Result<()> {
     let event = Event {
         type_: match notice.warning {
@@ -102,6 +116,11 @@ pub fn recorder(client: Client, node: &str) -> Recorder {
 }
 
 /// Removes all that the agent wrote, from one node or from all; how many there were.
+///
+/// # Errors
+///
+/// The nodes cannot be listed, or a node cannot be patched ([`annotate`]): the nodes after it keep what they have. A
+/// condition that the agent has no right to remove is no error.
 pub async fn clean_up(client: Client, keys: &Keys, node: Option<&str>) -> kube::Result<usize> {
     let nodes: Api<Node> = Api::all(client);
     let names = match node {

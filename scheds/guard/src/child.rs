@@ -22,6 +22,11 @@ pub struct Child {
 
 impl Child {
     /// Starts it. It ends with this process, and asks no terminal for anything.
+    ///
+    /// # Errors
+    ///
+    /// The program is missing or cannot be executed, the process or the node has no process id, memory or file
+    /// descriptor left for it, or the kernel gives no pidfd. In this last case the program has been ended again.
     pub fn start(program: &OsString, arguments: &[OsString], page: &Page) -> io::Result<Self> {
         let fd = page.fd();
         // It is inherited; nothing else that is open here is.
@@ -37,10 +42,16 @@ impl Child {
         unsafe {
             command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::TERM))?));
         }
-        let process = command.spawn()?;
-        let pid = Pid::from_child(&process);
-        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-        Ok(Child { process, pidfd })
+        let mut process = command.spawn()?;
+        match pidfd_open(Pid::from_child(&process), PidfdFlags::empty()) {
+            Ok(pidfd) => Ok(Child { process, pidfd }),
+            Err(error) => {
+                // Nothing would watch it: it must not get as far as attaching.
+                let _ = process.kill();
+                let _ = process.wait();
+                Err(error.into())
+            }
+        }
     }
 
     /// Its process id.
@@ -54,6 +65,10 @@ impl Child {
     }
 
     /// How it ended, if it has; never waits.
+    ///
+    /// # Errors
+    ///
+    /// The process cannot be waited for, because other code in this one has waited for it already.
     pub fn ended(&mut self) -> io::Result<Option<End>> {
         let Some(status) = self.process.try_wait()? else {
             return Ok(None);

@@ -56,6 +56,10 @@ fn now() -> u64 {
 
 impl Clerk {
     /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// The process may have no more threads, or has no memory for one.
     pub fn start() -> io::Result<Clerk> {
         let (notes, queue) = sync_channel(256);
         let status = Status {
@@ -239,6 +243,11 @@ pub fn write_unless_stuck(line: &[u8]) {
 }
 
 /// Replaces a file in one step.
+///
+/// # Errors
+///
+/// The directory cannot be created, or the file beside `path` cannot be written and renamed, for example on a full or
+/// read-only disk. The error has the path, and what was there before is unchanged.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let with_path = |error: io::Error| {
         io::Error::new(

@@ -52,6 +52,10 @@ impl Orders {
 
 /// Starts the thread. A socket that cannot be had is said and done without: the file and the
 /// signals remain.
+///
+/// # Errors
+///
+/// The process may have no more threads, or has no memory for one.
 pub fn start(group: Option<&str>, orders: Orders, clerk: &Clerk) -> io::Result<()> {
     let listener = listen(Path::new(SOCKET), group)
         .inspect_err(|error| clerk.say(format!("no control socket at {SOCKET}: {error}")))

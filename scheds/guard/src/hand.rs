@@ -20,6 +20,10 @@ pub struct Hand(SyncSender<Task>);
 
 impl Hand {
     /// Starts two threads: a detach that hangs must not keep the brake from being pulled.
+    ///
+    /// # Errors
+    ///
+    /// The process may have no more threads, or has no memory for one.
     pub fn start(clerk: &Clerk) -> std::io::Result<(Hand, Hand)> {
         Ok((
             start("infera-detach", clerk)?,

@@ -41,6 +41,10 @@ fn path() -> PathBuf {
 }
 
 /// Keeps the safe modes for the next guard.
+///
+/// # Errors
+///
+/// The file in [`STATE_DIR`] cannot be removed, or not be written ([`write_whole`]).
 pub fn remember(mut memory: Memory) -> io::Result<()> {
     // The file in /run speaks for itself.
     memory.safe_mode.remove(crate::control::FILE);

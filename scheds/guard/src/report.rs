@@ -26,6 +26,11 @@ pub struct Tail(Arc<Mutex<VecDeque<String>>>);
 
 impl Tail {
     /// Follows a scheduler's standard error: to our own, and here.
+    ///
+    /// # Errors
+    ///
+    /// The process may have no more threads, or has no memory for one. The pipe is closed then, and what the scheduler
+    /// logs is lost.
     pub fn follow(&self, log: ChildStderr) -> io::Result<()> {
         let tail = self.clone();
         thread::Builder::new()
@@ -71,6 +76,11 @@ fn bounded_line(log: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// Writes a report into `state/dumps`; returns where.
+///
+/// # Errors
+///
+/// The directory cannot be created or read, or an old report in it cannot be removed: these errors have no path. Or the
+/// report cannot be written ([`write_whole`](crate::clerk::write_whole)).
 pub fn write(
     state: &Path,
     at: u64,

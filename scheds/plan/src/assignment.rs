@@ -166,10 +166,20 @@ mod tier_name {
     use infera_policy::Tier;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
+    /// Writes the tier by its name.
+    ///
+    /// # Errors
+    ///
+    /// The serializer accepts no string, or cannot write it.
     pub fn serialize<S: Serializer>(tier: &Tier, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(tier.name())
     }
 
+    /// Reads the tier from its name.
+    ///
+    /// # Errors
+    ///
+    /// The value is no string, or names no tier.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Tier, D::Error> {
         String::deserialize(from)?.parse().map_err(D::Error::custom)
     }

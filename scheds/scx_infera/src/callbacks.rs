@@ -11,6 +11,11 @@ const FROM_ANYWHERE: &str = "scx_bpf_reenqueue_local___v2";
 
 /// Has the kernel call `infera_switched` at each switch, or `ops.cpu_release()`: bpf/taken.bpf.h. The crate attaches each program
 /// that is loaded; a second link would have it called twice.
+///
+/// # Errors
+///
+/// Never with scx_utils 1.1: `ksym_exists` panics on a kernel without BTF, and the checks at the start refuse such a
+/// kernel.
 pub fn fit(skel: &mut OpenBpfSkel<'_>) -> Result<()> {
     if ksym_exists(FROM_ANYWHERE)? {
         skel.struct_ops.rustland_mut().cpu_release = std::ptr::null_mut();

@@ -9,6 +9,10 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Does what `args` ask for, if it is that; nothing: a scheduler is to be attached.
+///
+/// # Errors
+///
+/// The standard output is closed while it prints the descriptions of the statistics, or as [`monitor::monitor`].
 pub fn answer(args: &Args) -> Result<Option<Status>, Refusal> {
     if args.list_policies {
         list_policies();

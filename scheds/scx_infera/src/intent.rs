@@ -33,7 +33,8 @@ impl Intent {
     ///
     /// # Errors
     ///
-    /// Where the configuration is wrong, names no policy that there is, or the drill is none; and where CPUs do not stop coming and going.
+    /// The configuration is wrong, names no policy that there is, or the drill is none; or the CPUs cannot be read within two seconds
+    /// ([`starting::cpus`]).
     pub fn read(args: &Args) -> Result<Intent, Refusal> {
         let source = Source {
             file: args.config.clone(),

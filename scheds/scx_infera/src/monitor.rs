@@ -15,6 +15,11 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Prints every `period`, through restarts of the scheduler, until Ctrl-C ends the process or
 /// the output is closed.
+///
+/// # Errors
+///
+/// The process may not connect to the socket, for which it needs root, or another handler for Ctrl-C is installed
+/// already. A scheduler that is not there is no error: the monitor waits for it.
 pub fn monitor(socket: &Path, period: Duration) -> Result<(), Refusal> {
     // Nothing is held that would have to be given back, so a sleep need not be waited for.
     ctrlc::set_handler(|| std::process::exit(Status::Done as i32))

@@ -52,6 +52,10 @@ impl Meter {
     }
 
     /// What happened since the last call, or since attach.
+    ///
+    /// # Errors
+    ///
+    /// The loop accepts no order, or does not reply to it, within [`ANSWER`] ([`NoFigures::Late`]), or it has ended.
     pub fn read(&mut self) -> Result<Metrics, NoFigures> {
         // A channel a question: a late answer cannot be taken for the next one's.
         let (reply, answer) = bounded(1);
@@ -104,12 +108,21 @@ fn described() -> StatsServerData<(), ()> {
 }
 
 /// Describes every statistic.
+///
+/// # Errors
+///
+/// `to` cannot be written, for example a pipe whose reader has gone.
 pub fn describe(to: &mut impl Write) -> Result<()> {
     described().describe_meta(to, None)
 }
 
 /// Serves statistics at `socket`, from threads that it starts. Only root may connect: each
 /// client costs a thread, and memory of the scheduler's own arena.
+///
+/// # Errors
+///
+/// The socket's directory cannot be created, another file at its path cannot be removed, or the socket cannot be bound
+/// or given its mode.
 pub fn serve(socket: &Path, orders: Sender<Order>) -> Result<StatsServer<(), ()>> {
     let data = described().add_ops(
         "top",

@@ -78,6 +78,12 @@ fn view(task: &QueuedTask) -> TaskView {
 impl<'cb> Scheduler<'cb> {
     /// Loads the overlay and attaches it. Afterwards this thread cannot map memory, start a
     /// thread or a process.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses the overlay, lacks memory for it, or another sched_ext scheduler is attached. The crate
+    /// panics instead of returning an error where it cannot read the topology or set up the rings: the caller catches
+    /// that.
     pub fn attach(
         object: &'cb mut MaybeUninit<OpenObject>,
         policy: Contained,
@@ -117,6 +123,10 @@ impl<'cb> Scheduler<'cb> {
     }
 
     /// What the thread that watches the overlay needs.
+    ///
+    /// # Errors
+    ///
+    /// The process has no file descriptor left for the copies of the program's and the map's.
     pub fn eyes(&self) -> Result<Eyes> {
         Ok(Eyes {
             measure: self
@@ -132,6 +142,10 @@ impl<'cb> Scheduler<'cb> {
     }
 
     /// A handle to the cgroup table for the helper thread.
+    ///
+    /// # Errors
+    ///
+    /// The process has no file descriptor left for the copy.
     pub fn cgroup_map(&self) -> Result<MapHandle> {
         Ok(MapHandle::try_from(&self.bpf.skel.maps.infera_cgroups)?)
     }
@@ -415,6 +429,11 @@ impl<'cb> Scheduler<'cb> {
     }
 
     /// Detaches, and reports what the kernel has to say.
+    ///
+    /// # Errors
+    ///
+    /// The kernel had ended the scheduler because of an error, a stall or sysrq-S: the error has its reason. The
+    /// scheduler is detached in this case, too.
     pub fn detach(mut self) -> Result<()> {
         self.bpf.shutdown_and_report()?;
         Ok(())

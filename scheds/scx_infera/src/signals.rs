@@ -19,6 +19,10 @@ extern "C" fn on_hangup(_signal: libc::c_int) {
 }
 
 /// What becomes readable when the signal comes.
+///
+/// # Errors
+///
+/// The process or the node has no file descriptor left for the eventfd and its copy.
 pub fn wake() -> io::Result<OwnedFd> {
     let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
     // The handler's own copy stays open, whenever a signal may come.

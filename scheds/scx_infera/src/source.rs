@@ -30,6 +30,11 @@ pub struct Wanted {
 impl Source {
     /// Reads and validates everything. A wrong assignment is said and is none: what the operator
     /// wrote must not wait for the agent.
+    ///
+    /// # Errors
+    ///
+    /// The configuration file is missing or wrong ([`Config::read`]), or a `--tier` argument is wrong
+    /// ([`Config::add_arguments`]).
     pub fn read(&self) -> Result<Wanted, ConfigError> {
         Ok(Wanted {
             config: self.read_config()?,

@@ -42,8 +42,14 @@ impl Hotplugs {
 const LOOKS: u32 = 100;
 const BETWEEN: Duration = Duration::from_millis(20);
 
-/// The node's CPUs at a moment at which none comes or goes, and the count as of then. Taking one away may need half a second on a busy
-/// node: it is counted at first, and its directories lose their contents at last.
+/// The node's CPUs at a moment at which none comes or goes, and the count as of then; after two seconds without such a moment, the CPUs
+/// as they are. Taking one away may need half a second on a busy node: it is counted at first, and its directories lose their contents
+/// at last.
+///
+/// # Errors
+///
+/// At the last look the list of online CPUs cannot be read, or a list is malformed. Where CPUs still come and go then,
+/// the refusal is [`in_vain`].
 pub fn cpus(root: &Path) -> Result<(Topology, Hotplugs), Refusal> {
     let mut looks = 0;
     loop {

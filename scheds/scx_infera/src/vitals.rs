@@ -72,7 +72,13 @@ impl Eyes {
     }
 }
 
-/// Publishes vitals until the process ends; also logs a policy's fault.
+/// Publishes vitals until the process ends, or until a guard has not read the heartbeat for three seconds: then it requests the
+/// process's end. Also logs a policy's fault.
+///
+/// # Errors
+///
+/// The overlay's .bss is shorter than this program expects, or cannot be mapped. Once it publishes, it returns no
+/// error: the first measurement that fails is logged.
 pub fn publish(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool) -> Result<()> {
     let bss = eyes.open()?;
     // The guard's own priority: other real-time threads then delay both alike, and neither takes the other's delay for a fault.

@@ -65,6 +65,10 @@ impl fmt::Display for Arm {
 
 impl Arm {
     /// The peer of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`PEERS`] has no such name. The error has those that there are.
     pub fn peer(name: &str) -> Result<Arm> {
         let peer = PEERS.iter().find(|(known, _)| *known == name);
         let (name, _) = peer.with_context(|| {
@@ -75,6 +79,10 @@ impl Arm {
     }
 
     /// infera with the policy of that name.
+    ///
+    /// # Errors
+    ///
+    /// infera has no such policy. The error has those that there are.
     pub fn policy(name: &str) -> Result<Arm> {
         let known: Vec<&str> = names().collect();
         ensure!(
@@ -121,6 +129,12 @@ impl Arm {
     }
 
     /// Sets it up for the workloads of `scenario`, whose cgroups are there.
+    ///
+    /// # Errors
+    ///
+    /// A sched_ext scheduler is attached already, a setting of a cgroup cannot be written, the scheduler's program is
+    /// missing, or a file in /tmp cannot be written. Or the scheduler ends or does not attach within a minute: then the
+    /// error has the last lines of its log.
     pub fn enter(&self, scenario: &Scenario) -> Result<Entered> {
         ensure!(
             attached() == "stock",
@@ -244,6 +258,10 @@ impl Entered {
     }
 
     /// Takes it away.
+    ///
+    /// # Errors
+    ///
+    /// The scheduler has not ended a minute after SIGINT, and was killed; or its process cannot be waited for.
     pub fn leave(mut self) -> Result<()> {
         self.stop()
     }

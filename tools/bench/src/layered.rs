@@ -21,6 +21,10 @@ const FOREVER_US: u64 = 3_600_000_000;
 
 /// A layer for each tier that `scenario` has: Critical and High grouped and preempting, Critical's idle
 /// CPUs its own; the others open.
+///
+/// # Errors
+///
+/// Never: the layers are plain JSON.
 pub fn config(scenario: &Scenario, cpus: usize) -> Result<String> {
     let layers = LAYERS.iter().filter_map(|(tier, weight, slice_us)| {
         let here = scenario.work.iter().filter(|work| work.tier == *tier);

@@ -20,6 +20,11 @@ pub fn rule(work: &str) -> String {
 }
 
 /// Makes the cgroups of workloads, with CPU controllers.
+///
+/// # Errors
+///
+/// The process is not root, /sys/fs/cgroup is no cgroup v2 mount, or the kernel has no cpu or cpuset controller to
+/// enable there.
 pub fn make_cgroups<'a>(names: impl Iterator<Item = &'a str>) -> Result<()> {
     let group = Path::new(MOUNT).join(GROUP);
     fs::create_dir_all(&group).context("cannot make a cgroup: run it as root")?;
@@ -90,7 +95,7 @@ pub fn kernel() -> String {
     text.trim().to_owned()
 }
 
-/// Online CPUs.
+/// CPUs that this process may use: its affinity and the CPU quota of its cgroup count.
 pub fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -55,7 +55,7 @@ pub struct Record {
     pub seed: u64,
     /// The kernel's release.
     pub kernel: String,
-    /// Online CPUs.
+    /// CPUs that the bench might use: its affinity and the CPU quota of its cgroup count.
     pub cpus: usize,
     /// Who did schedule, as the kernel says, at the window's end; `stock`: no sched_ext scheduler.
     pub attached: String,
@@ -99,6 +99,10 @@ impl Record {
 }
 
 /// Reads the records of an earlier run.
+///
+/// # Errors
+///
+/// The file cannot be read, or is not what [`write_records`] wrote. The error has the path.
 pub fn read_records(path: &Path) -> Result<Vec<Record>> {
     let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&text)
@@ -106,6 +110,10 @@ pub fn read_records(path: &Path) -> Result<Vec<Record>> {
 }
 
 /// Keeps them.
+///
+/// # Errors
+///
+/// The file cannot be written. It may be cut off then: it is not replaced in one step.
 pub fn write_records(path: &Path, records: &[Record]) -> Result<()> {
     let text = serde_json::to_vec(records)?;
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))

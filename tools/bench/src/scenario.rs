@@ -126,6 +126,11 @@ pub fn shipped() -> Vec<Scenario> {
 
 impl Scenario {
     /// Reads one.
+    ///
+    /// # Errors
+    ///
+    /// The text is not TOML, has an unknown key, tier or load, no workload or no rung, a window out of range, or
+    /// workloads whose names are not plain or not unique.
     pub fn parse(text: &str) -> Result<Scenario> {
         let scenario: Scenario = toml::from_str(text)?;
         ensure!(!scenario.work.is_empty(), "a scenario needs [[work]]");
@@ -165,6 +170,10 @@ impl Scenario {
     /// The scenarios that `name` selects: what [`Scenario::find`] finds, or else every shipped scenario whose
     /// name starts with `name` and a dash. So `neighbours` selects one scenario for each tier, and `untouched`,
     /// which is a scenario itself, only that one.
+    ///
+    /// # Errors
+    ///
+    /// `name` selects no shipped scenario, and is no file that [`Scenario::find`] can read.
     pub fn select(name: &str) -> Result<Vec<Scenario>> {
         let prefix = format!("{name}-");
         let found = Scenario::find(name);
@@ -181,6 +190,11 @@ impl Scenario {
     }
 
     /// The one called `name`, or the file of that path.
+    ///
+    /// # Errors
+    ///
+    /// No shipped scenario has this name and no file of this path can be read, or the file is wrong
+    /// ([`Scenario::parse`]).
     pub fn find(name: &str) -> Result<Scenario> {
         if let Some(scenario) = shipped().into_iter().find(|one| one.name == name) {
             return Ok(scenario);

@@ -26,6 +26,11 @@ pub struct BenchArgs {
 }
 
 /// Runs and reports. Exit status 1: in some window a scheduler did not attach or was ejected, or a load failed.
+///
+/// # Errors
+///
+/// A file of records cannot be read, written or parsed, a page cannot be drawn or written, or as [`run`]. A scheduler
+/// that does not attach and a load that fails are in the records, and in the exit status.
 pub fn print(args: &BenchArgs) -> Result<ExitCode> {
     if args.list {
         print!("{}", RunArgs::list());

@@ -55,6 +55,11 @@ struct Evidence {
 }
 
 /// Looks twice and judges. Exit status 0: promote; 1: wait; 3: roll back.
+///
+/// # Errors
+///
+/// There is no way to the API server, it does not list the namespace's pods, or the namespace has no canary agent or no
+/// other agent. An agent that does not answer is no error: it counts as not ready.
 pub fn print(args: &CanaryArgs) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -57,6 +57,11 @@ fn finding(health: Health, name: &str, sentence: impl Into<String>) -> Finding {
 }
 
 /// Looks and prints. Exit status 0: all is well; 1: there are warnings; 3: something cannot work.
+///
+/// # Errors
+///
+/// The file of `--kernel-config` cannot be read or unpacked, or has no options. Everything else that is wrong is a
+/// finding.
 pub fn print(args: &DoctorArgs) -> Result<ExitCode> {
     let findings = match &args.kernel_config {
         Some(path) => options(&Options::read(path)?),

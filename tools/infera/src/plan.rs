@@ -51,6 +51,11 @@ pub struct PlanArgs {
 }
 
 /// Adds up and prints. Exit status 0: all adds up; 1: there are warnings.
+///
+/// # Errors
+///
+/// The configuration is wrong, a file of nodes or pods cannot be read or is not what kubectl prints, or the CPUs of
+/// this machine cannot be read. With `--live`: the API server does not answer, or has no such node.
 pub fn print(args: &PlanArgs) -> Result<ExitCode> {
     let config = match &args.config {
         Some(path) => Config::read(path)?,

@@ -14,6 +14,11 @@ const SOURCE: &str = "operator";
 const FILE: &str = "file";
 
 /// Through the socket; where that fails, through the file; where that fails, by a signal.
+///
+/// # Errors
+///
+/// The guard does not answer or refuses, the file cannot be written, and the guard cannot be sent a signal:
+/// [`PID_FILE`] is missing or stale, or the process is another user's.
 pub fn on(reason: &str, output: Output) -> Result<ExitCode> {
     let reason = plain_reason(reason);
     let request = Request::SafeModeOn {
@@ -49,6 +54,11 @@ fn said(output: Output, sentence: &str) -> Result<ExitCode> {
 }
 
 /// Through the socket, and the file is removed where everything or it is meant.
+///
+/// # Errors
+///
+/// The file is meant and cannot be removed, or the guard does not answer or refuses. In this second case a file that is
+/// meant is removed already.
 pub fn off(source: Option<String>, output: Output) -> Result<ExitCode> {
     if source.as_deref().is_none_or(|source| source == FILE) {
         match fs::remove_file(SAFE_MODE_FILE) {

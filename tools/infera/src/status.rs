@@ -11,6 +11,10 @@ use std::{fs, io};
 
 /// Prints the guard's answer; where it does not answer, what it last wrote and what the
 /// kernel says.
+///
+/// # Errors
+///
+/// Never: a guard that does not answer is part of what is printed, and exit status 1.
 pub fn print(output: Output) -> Result<ExitCode> {
     let kernel = kernel_state(Path::new("/sys/kernel/sched_ext"));
     let (status, note) = match ask(Path::new(SOCKET), &Request::Status) {
@@ -108,6 +112,10 @@ pub fn age(now: u64, then: u64) -> String {
 }
 
 /// For the caller who changed something.
+///
+/// # Errors
+///
+/// `outcome` is an error: the guard did not answer, or refused.
 pub fn report(
     outcome: Result<Status, infera_control::ClientError>,
     output: Output,

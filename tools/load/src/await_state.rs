@@ -47,6 +47,11 @@ pub struct Report {
 
 /// Causes the change and waits for the state, in the real-time class so that no scheduler of ordinary
 /// tasks delays the check.
+///
+/// # Errors
+///
+/// The process may not use SCHED_FIFO, a signal cannot be sent, the command cannot be started, there is neither a
+/// process nor a command, or the kernel has no sched_ext. A state that is not reached in time is no error.
 pub fn run(args: &Args) -> Result<Report> {
     let parameters = libc::sched_param {
         sched_priority: PRIORITY,

@@ -32,6 +32,10 @@ pub struct Args {
 
 /// Measures from each burst's wanted start to its completion. A burst that overruns the next
 /// one's start delays it, and the delay counts; bursts still waiting at the end are missed.
+///
+/// # Errors
+///
+/// As [`clock::tighten_timers`].
 pub fn run(args: &Args) -> Result<Periodic> {
     clock::tighten_timers()?;
     let speed = Speed::calibrate();

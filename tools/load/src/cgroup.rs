@@ -6,6 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 /// Moves this process into the cgroup at `dir`, which is created if absent.
+///
+/// # Errors
+///
+/// The directory cannot be created, is in no cgroup file system, or the process may not move there. A cgroup that hands
+/// controllers to its children accepts no process.
 pub fn join(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("creating cgroup {}", dir.display()))?;
     // "0" stands for the writing process. On a plain directory the file is absent, and must not

@@ -34,6 +34,10 @@ pub struct Args {
 
 /// Measures from each request's wanted start until it has passed all of them. Requests go one by
 /// one; one that is late delays the next, and the delay counts.
+///
+/// # Errors
+///
+/// A pipe or a process cannot be made because of a limit, or a part of the chain was killed.
 pub fn run(args: &Args) -> Result<Periodic> {
     clock::tighten_timers()?;
     let speed = Speed::calibrate();
@@ -90,6 +94,10 @@ fn serve(mut from: File, mut to: File, work: impl Fn()) -> ! {
 }
 
 /// The end to read from, and the one to write to.
+///
+/// # Errors
+///
+/// The process or the node has no file descriptor left.
 pub fn pipe() -> Result<(File, File)> {
     let mut ends = [0; 2];
     // SAFETY: `ends` has room for two descriptors.

@@ -29,6 +29,11 @@ pub struct Class(SchedAttr);
 impl Class {
     /// Changes the class of this process, of the threads that it starts and of the command that it becomes, where
     /// something is asked for; the nice value stays. Returns the class that it then has.
+    ///
+    /// # Errors
+    ///
+    /// The process may not have this class: SCHED_FIFO needs CAP_SYS_NICE or RLIMIT_RTPRIO. Before Linux 6.12 the
+    /// kernel accepts a slice and ignores it.
     pub fn apply(fifo: Option<u32>, fair_slice_us: Option<u64>) -> Result<Class> {
         let inherited = Class::inherited()?;
         let attr = match (fifo, fair_slice_us) {
@@ -74,6 +79,11 @@ impl Class {
     }
 
     /// Gives this class to the calling thread: to what [`Class::stand_above`] made of its maker's children.
+    ///
+    /// # Errors
+    ///
+    /// The thread may not have this class: a real-time priority or a lower nice value needs CAP_SYS_NICE or a limit
+    /// that allows it.
     pub fn take(self) -> Result<()> {
         // What is plain already needs no system call: of a crowd of 10,000 there would be as many.
         match self.0 == SchedAttr::default() {

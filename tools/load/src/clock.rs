@@ -64,6 +64,10 @@ pub fn sleep_until(when: u64) {
 
 /// Removes the 50 us by which the kernel may delay the timers of this thread, and of those it
 /// starts from now on.
+///
+/// # Errors
+///
+/// A seccomp filter refuses PR_SET_TIMERSLACK; the kernel itself never does.
 pub fn tighten_timers() -> Result<()> {
     // SAFETY: PR_SET_TIMERSLACK takes an integer and touches no memory.
     let rc = unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) };

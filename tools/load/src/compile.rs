@@ -79,6 +79,11 @@ fn compiler(file: &Path) -> Command {
 }
 
 /// Compiles.
+///
+/// # Errors
+///
+/// The file cannot be written to the temporary directory, there is no C compiler, or it ends with another status than
+/// 0.
 pub fn run(args: &Args) -> Result<Report> {
     let file: PathBuf = std::env::temp_dir().join(format!("infera-load-{}.c", std::process::id()));
     fs::write(&file, source(args.functions))

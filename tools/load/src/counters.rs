@@ -29,11 +29,19 @@ unsafe impl Sync for Counters {}
 
 impl Counters {
     /// Counters in memory, each in its own cache line.
+    ///
+    /// # Errors
+    ///
+    /// The process has no memory or address space left for the mapping.
     pub fn anonymous(count: usize) -> Result<Self> {
         Self::map(count, CACHE_LINE, libc::MAP_ANONYMOUS, -1)
     }
 
     /// Counters in a file of 8 bytes each, which any process can read meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be created, sized or mapped. The error has the path.
     pub fn in_file(count: usize, path: &Path) -> Result<Self> {
         let file = OpenOptions::new()
             .read(true)
@@ -117,6 +125,10 @@ pub struct Args {
 }
 
 /// Sums a file of counters.
+///
+/// # Errors
+///
+/// The file cannot be read, or its length is no multiple of 8 bytes. The error has the path.
 pub fn progress(args: &Args) -> Result<Progress> {
     let counters = || -> Result<Vec<u64>> {
         let reading = || format!("reading {}", args.file.display());

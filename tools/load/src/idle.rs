@@ -33,6 +33,10 @@ pub struct Report {
 }
 
 /// Sleeps and wakes.
+///
+/// # Errors
+///
+/// A thread cannot be started because of a limit on threads or memory; those before it go on until the process ends.
 pub fn run(args: &Args) -> Result<Report> {
     let start = clock::monotonic();
     let end = args.duration_ms.map_or(u64::MAX, |ms| start + ms * MS);

@@ -72,6 +72,11 @@ pub struct Report {
 }
 
 /// Stores the keys, then measures.
+///
+/// # Errors
+///
+/// The server does not listen within ten seconds, or does not store a key, or a stop is requested before all are
+/// stored. Failures while it measures are counted in [`Report::errors`].
 pub fn run(args: &Args) -> Result<Report> {
     clock::tighten_timers()?;
     let value = vec![b'x'; args.value_bytes];

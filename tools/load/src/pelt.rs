@@ -37,6 +37,10 @@ pub struct Report {
 }
 
 /// Throws: some connections say nothing, some hang up in the middle, some send lines.
+///
+/// # Errors
+///
+/// Nothing listens at the socket, or not any more after some connections.
 pub fn run(args: &Args) -> Result<Report> {
     let mut rng = SplitMix64::for_thread(args.seed, 0);
     let mut report = Report::default();

@@ -29,6 +29,10 @@ pub struct Report {
 }
 
 /// Plays.
+///
+/// # Errors
+///
+/// A pipe cannot be made because the process or the node has no file descriptor left.
 pub fn run(args: &Args) -> Result<Report> {
     let end = clock::monotonic().saturating_add(args.duration_ms.saturating_mul(MS));
     let mut ends = Vec::new();

@@ -81,6 +81,11 @@ fn as_nobody(program: &Path) -> Command {
 }
 
 /// Makes a cluster where there is none, and replaces this process by its server.
+///
+/// # Errors
+///
+/// PostgreSQL is not installed, the directory cannot be made or given to `nobody`, initdb fails, or the server cannot
+/// be executed. It returns only with an error.
 pub fn serve(args: &ServerArgs) -> Result<()> {
     let cluster = args.data.join("cluster");
     if !cluster.join("PG_VERSION").is_file() {
@@ -137,6 +142,11 @@ fn client(data: &Path) -> Result<Command> {
 }
 
 /// Measures, or prepares for it.
+///
+/// # Errors
+///
+/// pgbench is not installed, its log cannot be written or parsed, or it ends with another status than 0: where it
+/// prepares, at every attempt for a minute.
 pub fn bench(args: &ClientArgs) -> Result<Periodic> {
     if args.prepare {
         prepare(&args.data)?;

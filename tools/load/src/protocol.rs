@@ -10,7 +10,7 @@ const LONGEST_LINE: u64 = 2048;
 pub enum Reply {
     /// The value was stored, or was found and has the length expected.
     Done,
-    /// It was not stored or not found, or the server reports an error.
+    /// It was not stored or not found, or the server reports an error of its own (`SERVER_ERROR`).
     Refused,
 }
 
@@ -36,6 +36,11 @@ impl std::fmt::Display for Key {
 }
 
 /// Reads the reply to a set.
+///
+/// # Errors
+///
+/// The connection fails or ends before the reply does, or the reply is none of `STORED`, `NOT_STORED` and
+/// `SERVER_ERROR`. The connection cannot be used after that.
 pub fn read_set(input: &mut impl BufRead) -> io::Result<Reply> {
     let line = read_line(input)?;
     match line.as_slice() {
@@ -46,6 +51,11 @@ pub fn read_set(input: &mut impl BufRead) -> io::Result<Reply> {
 }
 
 /// Reads the reply to a get of `key`, whose value should have `bytes` bytes.
+///
+/// # Errors
+///
+/// The connection fails or ends before the reply does, or the reply is for another key or length, or is none that the
+/// protocol has here. The connection cannot be used after that.
 pub fn read_get(input: &mut impl BufRead, key: u64, bytes: usize) -> io::Result<Reply> {
     let line = read_line(input)?;
     if line == b"END" {

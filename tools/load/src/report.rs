@@ -125,6 +125,10 @@ fn line<T: Serialize>(kind: &str, body: &T) -> Result<String> {
 }
 
 /// Prints `body`, which must be a struct, as one JSON line of that kind.
+///
+/// # Errors
+///
+/// `body` is no struct, or the standard output is closed.
 pub fn print<T: Serialize>(kind: &str, body: &T) -> Result<()> {
     writeln!(std::io::stdout(), "{}", line(kind, body)?).context("printing the report")
 }

@@ -15,6 +15,10 @@ pub struct Args {
 }
 
 /// Replaces this process by the command; returns only if that fails.
+///
+/// # Errors
+///
+/// The command is empty, is not in `PATH`, or cannot be executed. It returns only with an error.
 pub fn run(args: &Args) -> Result<()> {
     let (program, rest) = args.command.split_first().context("no command to run")?;
     let error = Command::new(program).args(rest).exec();

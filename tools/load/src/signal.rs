@@ -11,6 +11,10 @@ extern "C" fn on_signal(_: libc::c_int) {
 }
 
 /// Installs the handlers.
+///
+/// # Errors
+///
+/// A seccomp filter refuses `sigaction`; the kernel itself never does for these signals.
 pub fn install() -> Result<()> {
     for signal in [libc::SIGTERM, libc::SIGINT] {
         // SAFETY: all-zero is a valid sigaction: no flags, so that sleeps are interrupted, and an

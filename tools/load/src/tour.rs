@@ -16,6 +16,10 @@ pub struct Tour {
 
 impl Tour {
     /// Over the CPUs that this thread may use, from the `first`th of them on.
+    ///
+    /// # Errors
+    ///
+    /// The node has more CPUs than the 1024 of a [`CpuSet`].
     pub fn new(first: usize) -> Result<Self> {
         let allowed = sched_getaffinity(None).context("sched_getaffinity")?;
         let stops = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
@@ -27,6 +31,10 @@ impl Tour {
     }
 
     /// To the next CPU.
+    ///
+    /// # Errors
+    ///
+    /// The CPU went offline, or the cgroup's cpuset has lost it since [`Tour::new`].
     pub fn go(&mut self) -> Result<()> {
         let Some(stop) = self.stops.get(self.next % self.stops.len().max(1)) else {
             return Ok(());

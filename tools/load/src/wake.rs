@@ -35,6 +35,10 @@ const STAY: u64 = 25;
 
 /// Measures. As in cyclictest, wake-ups that a late one overran are skipped; they are counted as
 /// missed.
+///
+/// # Errors
+///
+/// As [`clock::tighten_timers`]; on a tour also as [`Tour::new`] and [`Tour::go`].
 pub fn run(args: &Args) -> Result<Periodic> {
     clock::tighten_timers()?;
     let interval = args.interval_us.saturating_mul(US);

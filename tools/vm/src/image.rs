@@ -38,6 +38,11 @@ const KEEP: usize = 8;
 
 /// The image with the programs and files of `options`, and these modules, built unless the cache
 /// has it. Modules that the kernel has built in are left out.
+///
+/// # Errors
+///
+/// Busybox, a tool of the guest or a library is missing on this machine, a file of `options` cannot be read, xz or
+/// strip fails, or the cache cannot be written.
 pub fn base(kernel: &Kernel, options: &VmOptions, modules: &[&str]) -> Result<PathBuf> {
     let busybox =
         program::find("busybox").context("busybox is missing: run `cargo xtask setup`")?;

@@ -15,6 +15,11 @@ const LIMIT: Duration = Duration::from_secs(15);
 
 /// What to run guests of this kernel with. The answer is remembered for this kernel and the
 /// machine's own.
+///
+/// # Errors
+///
+/// There is no `uname`, or the cache cannot be written. A trial guest that does not run, for whatever reason, is no
+/// error: it is remembered as a machine without KVM.
 pub fn probe(kernel: &Kernel, options: &VmOptions) -> Result<Accelerator> {
     let device = Path::new("/dev/kvm");
     if fs::File::options()

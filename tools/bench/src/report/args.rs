@@ -23,11 +23,19 @@ pub struct ReportArgs {
 
 impl ReportArgs {
     /// The run to compare with: to be read before hours are spent.
+    ///
+    /// # Errors
+    ///
+    /// The file of `--compare` cannot be read, or has no records.
     pub fn earlier(&self) -> Result<Option<Vec<Record>>> {
         self.compare.as_deref().map(read_records).transpose()
     }
 
     /// Keeps records so far: a run may be cut off.
+    ///
+    /// # Errors
+    ///
+    /// The file of `--out` cannot be written.
     pub fn keep(&self, records: &[Record]) -> Result<()> {
         match &self.out {
             Some(path) => write_records(path, records),
@@ -36,6 +44,10 @@ impl ReportArgs {
     }
 
     /// Reports. Whether every scheduler attached and stayed, and every load did what it was to.
+    ///
+    /// # Errors
+    ///
+    /// The page of `--html` cannot be drawn ([`html()`]) or written.
     pub fn report(&self, records: &[Record], earlier: Option<Vec<Record>>) -> Result<bool> {
         print!("{}{}{}", table(records), ratios(records), goals(records));
         if let Some(earlier) = earlier {

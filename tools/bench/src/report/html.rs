@@ -37,6 +37,10 @@ struct Plot {
 }
 
 /// The page.
+///
+/// # Errors
+///
+/// The plotting library cannot draw the figures of a plot.
 pub fn html(records: &[Record]) -> Result<String> {
     let mut page = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>infera bench</title><style>{STYLE}</style><h1>infera bench</h1>"

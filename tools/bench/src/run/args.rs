@@ -32,6 +32,10 @@ pub struct RunArgs {
 
 impl RunArgs {
     /// The scenarios that are meant.
+    ///
+    /// # Errors
+    ///
+    /// A `--scenario` is neither the name nor the first words of a shipped scenario, nor a file with a scenario.
     pub fn scenarios(&self) -> Result<Vec<Scenario>> {
         let named = self.scenarios.iter().map(|name| Scenario::select(name));
         let mut scenarios: Vec<Scenario> = match self.scenarios.is_empty() {
@@ -48,6 +52,11 @@ impl RunArgs {
     }
 
     /// The arms that are meant, peers first.
+    ///
+    /// # Errors
+    ///
+    /// There is no such peer or policy, none is left because both are `none`, or the program of an arm is not
+    /// installed.
     pub fn arms(&self) -> Result<Vec<Arm>> {
         let peers = match self.against.is_empty() {
             false if self.against == ["none"] => Vec::new(),

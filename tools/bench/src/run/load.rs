@@ -36,6 +36,10 @@ impl Running<'_> {
     }
 
     /// Why the workload failed, of one that was to run until the window's end.
+    ///
+    /// # Errors
+    ///
+    /// The process cannot be waited for.
     pub fn ended_early(&mut self) -> Result<Option<String>> {
         let status = self.child.try_wait()?;
         let ended = status.map(|status| format!("ended before the window's end: {status}"));
@@ -43,6 +47,11 @@ impl Running<'_> {
     }
 
     /// What a workload measured that was to end by itself.
+    ///
+    /// # Errors
+    ///
+    /// The process cannot be waited for, or its output was taken by an earlier call. A load that fails, or prints no
+    /// figures, is in what it returns.
     pub fn measured(&mut self) -> Result<Measured> {
         let Some(status) = self.child.try_wait()? else {
             return Ok(Measured::failed(
@@ -122,6 +131,10 @@ fn words(words: &[&str]) -> Vec<String> {
 }
 
 /// What runs all through the window, and is not waited for: `None` for the rest, and for none of it.
+///
+/// # Errors
+///
+/// `infera-load` cannot be started. A PostgreSQL that cannot be prepared is in [`Running::failed`].
 pub fn background<'a>(arm: &Arm, work: &'a Workload, rung: u32) -> Result<Option<Running<'a>>> {
     let count = work.count.unwrap_or(rung);
     let (mut line, progress) = match work.load {
@@ -175,6 +188,10 @@ pub fn background<'a>(arm: &Arm, work: &'a Workload, rung: u32) -> Result<Option
 }
 
 /// What is started with the window and ends by itself.
+///
+/// # Errors
+///
+/// `infera-load` cannot be started.
 pub fn measured<'a>(
     arm: &Arm,
     work: &'a Workload,

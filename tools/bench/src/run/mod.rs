@@ -21,6 +21,12 @@ pub const RECORD: &str = "RECORD ";
 const SETTLE: Duration = Duration::from_millis(500);
 
 /// Runs everything; each record is given to `sink` as it comes, each line about progress to `say`.
+///
+/// # Errors
+///
+/// `args` names an unknown scenario or arm, the cgroups cannot be made, `sink` returns an error, the bench itself fails
+/// in a window, or a scheduler does not end within a minute. An arm that does not attach is recorded, and the run goes
+/// on.
 pub fn run(
     args: &RunArgs,
     mut sink: impl FnMut(&Record) -> Result<()>,

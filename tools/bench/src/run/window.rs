@@ -19,6 +19,10 @@ const LOOK: Duration = Duration::from_millis(200);
 const LATE: Duration = Duration::from_secs(60);
 
 /// Runs one, and records it. An error is one of the bench itself; a load that fails is in the record.
+///
+/// # Errors
+///
+/// `infera-load` cannot be started, or one of its processes cannot be waited for.
 pub fn window(
     scenario: &Scenario,
     arm: &Arm,

@@ -65,7 +65,11 @@ pub struct Collector {
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
 impl Collector {
-    /// Of this node. Fails where its CPUs cannot be read.
+    /// Of this node.
+    ///
+    /// # Errors
+    ///
+    /// The list of online CPUs in /sys cannot be read, or a list there is malformed.
     pub fn new(config: &Path) -> Result<Collector> {
         let topology = Topology::read(Path::new("/sys/devices/system/cpu"))
             .context("cannot read this node's CPUs")?;

@@ -47,6 +47,11 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 /// Prints one frame with `--once`; otherwise text until a key ends it, and JSON until the pipe is closed.
+///
+/// # Errors
+///
+/// The CPUs cannot be read ([`Collector::new`]), the standard output is no terminal and neither `--once` nor JSON is
+/// asked for, or the terminal cannot be set up, drawn on or read from.
 pub fn run(args: &TopArgs) -> Result<ExitCode> {
     let interval = Duration::from_secs_f64(args.interval);
     let mut collector = Collector::new(&args.config)?;

@@ -27,6 +27,11 @@ pub enum Job {
 
 impl Hog<'_> {
     /// Does its job until stopped.
+    ///
+    /// # Errors
+    ///
+    /// As [`Worker::new`] and [`Worker::unit`] for work inside the kernel, and as [`clock::tighten_timers`] for a hog
+    /// that pauses.
     pub fn work(self) -> Result<()> {
         match self.job {
             Job::Spin => self.repeat(|| {

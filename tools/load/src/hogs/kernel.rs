@@ -48,6 +48,11 @@ pub enum Worker {
 }
 
 impl Worker {
+    /// Opens or maps what a hog of this kind works on.
+    ///
+    /// # Errors
+    ///
+    /// /dev/zero cannot be opened, memory cannot be mapped, or the process has no file descriptor left for a pipe.
     pub fn new(kind: Kind) -> Result<Worker> {
         Ok(match kind {
             Kind::Zero => Worker::Zero {
@@ -67,6 +72,10 @@ impl Worker {
     }
 
     /// Does one unit.
+    ///
+    /// # Errors
+    ///
+    /// /dev/zero or the pipe cannot be read or written, or the kernel does not take the pages back.
     pub fn unit(&mut self) -> Result<()> {
         match self {
             Worker::Zero { zero, buffer } => {

@@ -97,6 +97,10 @@ pub struct Report {
 }
 
 /// Runs hogs of that class until the time is over or a stop is requested.
+///
+/// # Errors
+///
+/// A file of counters cannot be created or mapped, a hog cannot be started, or a hog ended with an error.
 pub fn run(args: &Args, class: Class) -> Result<Report> {
     let count = usize::from(args.count);
     let counters = match &args.progress {

@@ -7,6 +7,11 @@ use anyhow::{Context, Result, ensure};
 use super::{Crowd, Hog};
 
 /// Runs them.
+///
+/// # Errors
+///
+/// A process cannot be forked, or a hog fails, which it prints itself, or is killed. All hogs are ended and waited for
+/// before it returns.
 pub fn run<'a>(hog: impl Fn(usize) -> Hog<'a>, crowd: Crowd) -> Result<()> {
     // SAFETY: getpid always succeeds and touches no memory.
     let parent = unsafe { libc::getpid() };

@@ -9,6 +9,11 @@ use super::{Crowd, Hog};
 use crate::signal;
 
 /// Runs them.
+///
+/// # Errors
+///
+/// A thread cannot be started, a hog may not have the class, or its job fails. All hogs are ended and waited for before
+/// it returns.
 pub fn run<'a>(hog: impl Fn(usize) -> Hog<'a>, crowd: Crowd) -> Result<()> {
     // The maker of a crowd would wait for its turn in it after each few hogs that it starts or wakes: where it
     // may, it runs outside of what is measured.
