@@ -25,7 +25,7 @@ static __always_inline void fetch_cpu(struct task_struct *p, struct infera_task 
 	if (cpu < 0 && (t->flags & TASK_WOKEN))
 		cpu = claim_peer(p, prev, tier, now);
 	if (cpu < 0)
-		cpu = claim_spared(p, tier);
+		cpu = claim_spared(p, prev, tier);
 	if (cpu >= 0)
 		preempt(cpu);
 }

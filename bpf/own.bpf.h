@@ -35,6 +35,8 @@ static void enqueue_helper(struct task_struct *p, s32 prev_cpu, u64 enq_flags)
 		return;
 	}
 	cpu = claim_lower(p, prev_cpu, TIER_SYSTEM);
+	if (cpu < 0)
+		cpu = claim_spared(p, prev_cpu, TIER_SYSTEM);
 	if (cpu >= 0)
 		preempt(cpu);
 }

@@ -38,7 +38,7 @@ static s32 find_cpu(struct task_struct *p, struct infera_task *t, s32 prev, u32 
 	if (cpu >= 0)
 		return cpu;
 	*how = HOW_LOWER;
-	cpu = claim_spared(p, tier);
+	cpu = claim_spared(p, prev, tier);
 	if (cpu >= 0)
 		return cpu;
 	*how = HOW_QUEUE;

@@ -60,13 +60,38 @@ static bool claim_from(s32 cpu, struct task_struct *p, u32 runs, u32 tier, u32 s
 }
 
 /*
- * Claims a CPU that runs the lowest tier below @tier: @prev, then the next ones after it. A claim
- * that another waker was faster with goes on to the next CPU.
+ * Claims a CPU that runs @runs: the next one after @prev. A claim that another waker was faster with goes on to the next CPU. @spared: one
+ * that runs a nice kernel thread, and else none of these.
  */
+static __always_inline s32 claim_running(struct task_struct *p, s32 prev, u32 runs, u32 tier, u32 spared)
+{
+	u32 words = (nr_cpu_ids + 63) / 64;
+	int i, j;
+
+	bpf_for(i, 0, words) {
+		u32 at = (i + prev / 64) % words, shift = prev & 63;
+		u64 word = cpus_running(runs, at, shift);
+
+		if (!word)
+			continue;
+		bpf_for(j, 0, 64) {
+			s32 cpu;
+
+			if (!word)
+				break;
+			cpu = take_first(&word, at, shift);
+			if (claim_from(cpu, p, runs, tier, spared))
+				return cpu;
+		}
+	}
+	return NO_CPU;
+}
+
+/* Claims a CPU that runs the lowest tier below @tier: @prev, then the next ones after it. Nice kernel threads keep theirs. */
 GLOBAL s32 claim_lower(struct task_struct *p __arg_trusted, s32 prev, u32 tier)
 {
-	u32 from = preempts_from(tier), words = (nr_cpu_ids + 63) / 64;
-	int back, i, j;
+	u32 from = preempts_from(tier);
+	int back;
 
 	if (!(infera_preempts & TIER_BIT(tier)))
 		return NO_CPU;
@@ -75,25 +100,13 @@ GLOBAL s32 claim_lower(struct task_struct *p __arg_trusted, s32 prev, u32 tier)
 		return prev;
 	bpf_for(back, 0, NR_TIERS - from) {
 		u32 runs = TIER_BACKGROUND - back;
+		s32 cpu;
 
 		if (claim_from(prev, p, runs, tier, 0))
 			return prev;
-		bpf_for(i, 0, words) {
-			u32 at = (i + prev / 64) % words, shift = prev & 63;
-			u64 word = cpus_running(runs, at, shift);
-
-			if (!word)
-				continue;
-			bpf_for(j, 0, 64) {
-				s32 cpu;
-
-				if (!word)
-					break;
-				cpu = take_first(&word, at, shift);
-				if (claim_from(cpu, p, runs, tier, 0))
-					return cpu;
-			}
-		}
+		cpu = claim_running(p, prev, runs, tier, 0);
+		if (cpu >= 0)
+			return cpu;
 	}
 	return NO_CPU;
 }
@@ -102,25 +115,9 @@ GLOBAL s32 claim_lower(struct task_struct *p __arg_trusted, s32 prev, u32 tier)
  * Claims the CPU of a nice kernel thread for @tier, where neither a lower tier nor a peer has one to give: such a thread (khugepaged, ksmd)
  * is Low, but may keep its CPU inside the kernel for milliseconds.
  */
-GLOBAL s32 claim_spared(struct task_struct *p __arg_trusted, u32 tier)
+GLOBAL s32 claim_spared(struct task_struct *p __arg_trusted, s32 prev, u32 tier)
 {
-	u32 words = (nr_cpu_ids + 63) / 64;
-	int i, j;
-
 	if (!(infera_preempts & TIER_BIT(tier)) || preempts_from(tier) > TIER_LOW)
 		return NO_CPU;
-	bpf_for(i, 0, words) {
-		u64 word = cpus_running(TIER_LOW, i, 0);
-
-		bpf_for(j, 0, 64) {
-			s32 cpu;
-
-			if (!word)
-				break;
-			cpu = take_first(&word, i, 0);
-			if (claim_from(cpu, p, TIER_LOW, tier, 1))
-				return cpu;
-		}
-	}
-	return NO_CPU;
+	return claim_running(p, prev, TIER_LOW, tier, 1);
 }

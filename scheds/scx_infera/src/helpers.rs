@@ -19,16 +19,16 @@ use std::time::Duration;
 /// How many orders may wait for the loop.
 const ORDERS: usize = 16;
 
-/// The threads' ends of what they wait for. Dropped, they end.
+/// The channels on which the helper threads wait for the scheduler. When it is not attached after all, dropping this ends the threads.
 pub struct Helpers {
     cgroups: Sender<MapHandle>,
     eyes: Sender<Eyes>,
     attached: Sender<()>,
 }
 
-/// The loop's ends of its channels to them.
+/// The loop's ends of its channels to the helper threads.
 pub struct Ends {
-    /// What they ask of the loop.
+    /// Orders to the loop.
     pub orders: Receiver<Order>,
     /// Where a fault of the policy is reported.
     pub faults: Sender<Fault>,

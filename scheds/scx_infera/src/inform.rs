@@ -1,4 +1,4 @@
-//! What `scx_infera` says and then ends, without a scheduler to attach.
+//! The options that print something and exit, without a scheduler to attach: --list-policies, --check, --help-stats, --monitor.
 
 use crate::cli::Args;
 use crate::exit_code::{Refusal, Status};
@@ -8,7 +8,7 @@ use infera_policy::REGISTRY;
 use std::path::Path;
 use std::time::Duration;
 
-/// Does what `args` ask for, if it is that; nothing: a scheduler is to be attached.
+/// Handles the options that print something and exit. `None`: `args` ask for a scheduler.
 ///
 /// # Errors
 ///

@@ -1,5 +1,7 @@
-//! `scx_infera`: a start in stages, of which each changes more than the one before. What it says without attaching (inform.rs); what is
-//! to be attached (intent.rs); the threads beside the loop (helpers.rs); the overlay, attached; the loop; and out again.
+//! `scx_infera`: the process that loads the overlay and decides for the policy's tiers.
+//!
+//! It starts in stages, and each changes more of the node than the one before: options that only print (inform.rs), what is to be attached (intent.rs), the helper
+//! threads (helpers.rs), the attached overlay (`attach()`), the loop (scheduler.rs). Every way out detaches and says why in one sentence.
 
 mod bpf_intf;
 mod bpf_skel;

@@ -1,14 +1,17 @@
-//! For how long nothing has happened of what should: what the guard judges, computed from what overlay and loop show every 50 ms. Time in which
-//! nothing could happen, because the machine stood still or real-time threads had every CPU, does not count.
+//! How long the loop, the tasks that wait and the tiers have been without progress. The guard judges these times.
+//!
+//! The vitals thread (vitals.rs) reads overlay and heartbeat every 50 ms, and this module computes the times from its readings, without a clock or a
+//! thread, so that each rule has a test. Time in which nothing could progress does not count: the machine stood still, or real-time threads had
+//! every CPU.
 
 use crate::vitals::PERIOD;
 use infera_heartbeat::TIERS;
 use std::time::Duration;
 
-/// The thread that looks was kept from running if it is later than this.
+/// A reading that comes later than this after its time shows that the vitals thread was kept from running.
 const STILL: Duration = Duration::from_millis(200);
 
-/// What overlay and loop show at one moment. Times are nanoseconds of `CLOCK_MONOTONIC`.
+/// The state of overlay and loop at one moment. Times are nanoseconds of `CLOCK_MONOTONIC`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reading {
     pub now: u64,
@@ -28,7 +31,7 @@ pub struct Reading {
     pub rounds: u64,
 }
 
-/// For how long, in nanoseconds.
+/// Times without progress, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Silent {
     /// The loop has had work that it has not looked at, or has been at one round.
@@ -39,12 +42,12 @@ pub struct Silent {
     pub unserved: [u64; TIERS],
 }
 
-/// What was seen before, which silence is counted from.
+/// The readings before, from which silence is counted.
 #[derive(Debug)]
 pub struct Silence {
-    /// The last look.
+    /// The last reading.
     ran: u64,
-    /// Since when each look has come in time.
+    /// Since when each reading has come in time.
     awake: u64,
     /// The loop's last round that was seen, and since when it has been the last.
     round: (u64, u64),
@@ -63,8 +66,8 @@ impl Silence {
         }
     }
 
-    /// Takes in what is seen now.
-    pub fn look(&mut self, seen: &Reading) -> Silent {
+    /// Takes in the next reading.
+    pub fn update(&mut self, seen: &Reading) -> Silent {
         let now = seen.now;
         if Duration::from_nanos(now.saturating_sub(self.ran)) > PERIOD + STILL {
             self.awake = now;
@@ -96,7 +99,7 @@ impl Silence {
         }
     }
 
-    /// How long ago `since` was at the last look, as far as it could have been noticed.
+    /// How long before the last reading `since` was, without the time in which nothing could progress.
     pub fn lasted(&self, since: u64) -> Duration {
         Duration::from_nanos(self.ran.saturating_sub(since.max(self.awake)))
     }
@@ -109,7 +112,7 @@ mod tests {
     const MS: u64 = 1_000_000;
     const START: u64 = 5_000 * MS;
 
-    /// Looks every 50 ms for `ms`, at what `reading` makes of the time since the start; the last result.
+    /// Takes a reading every 50 ms for `ms`, made by `reading` from the time since the start; returns the last result.
     fn watch(
         silence: &mut Silence,
         from: u64,
@@ -117,13 +120,13 @@ mod tests {
         reading: impl Fn(u64) -> Reading,
     ) -> Silent {
         let times = (from..=from + ms).step_by(50);
-        let looks = times.map(|at| {
-            silence.look(&Reading {
+        let results = times.map(|at| {
+            silence.update(&Reading {
                 now: START + at * MS,
                 ..reading(at)
             })
         });
-        looks.last().expect("one look at least")
+        results.last().expect("one reading at least")
     }
 
     #[test]
@@ -175,7 +178,7 @@ mod tests {
         seen.waited[2] = 30 * MS;
         seen.oldest[2] = seen.now - 80 * MS;
         seen.waited[3] = 90 * MS;
-        let silent = silence.look(&seen);
+        let silent = silence.update(&seen);
         assert_eq!(&silent.waited[1..5], [0, 80 * MS, 90 * MS, 0]);
     }
 

@@ -101,7 +101,7 @@ pub fn publish(eyes: &Eyes, faults: &Receiver<Fault>, page: &Page, guarded: bool
         unsafe { shares.update(bss) };
         // SAFETY: the mapping lives on.
         let (reading, ring_full) = unsafe { read(bss, eyes.cpus, page) };
-        let silent = silence.look(&reading);
+        let silent = silence.update(&reading);
         page.publish(Vitals {
             beat: reading.now,
             unseen: silent.unseen,

@@ -84,7 +84,7 @@ fn as_nobody(program: &Path) -> Command {
 ///
 /// # Errors
 ///
-/// PostgreSQL is not installed, the directory cannot be made or given to `nobody`, initdb fails, or the server cannot
+/// PostgreSQL is not installed, the directory cannot be made or given to the server's user, initdb fails, or the server cannot
 /// be executed. It returns only with an error.
 pub fn serve(args: &ServerArgs) -> Result<()> {
     let cluster = args.data.join("cluster");
