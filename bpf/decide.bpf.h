@@ -23,7 +23,7 @@ static long take_decision(struct bpf_dynptr *dynptr, void *context)
 		goto out;
 	cpu = scx_bpf_task_cpu(p);
 	tier = slot(t->tier);
-	slice = d->slice_ns ?: slice_of(tier);
+	slice = d->slice_ns ?: turn_of(t, tier);
 	t->vtime = d->vtime;
 	t->due = now - (d->flags & SCX_ENQ_WAKEUP ? woken_lead(tier) : 0);
 	t->flags |= TASK_PICKED;

@@ -81,7 +81,8 @@ void BPF_STRUCT_OPS(infera_dispatch, s32 cpu, struct task_struct *prev)
 	}
 	/* Nothing else wants this CPU, or nothing that the policy has decided on. */
 	s.lacks = s.c->pending && s.t && is_user_tier(slot(s.t->tier)) && !outlasted(s.c, s.now);
-	if (s.t && keep(&s, slice_of(s.t->tier))) {
+	/* A light task looks again after its own slice: for a slice of its tier it would run several times its share. */
+	if (s.t && keep(&s, s.c->pending ? turn_of(s.t, slot(s.t->tier)) : slice_of(s.t->tier))) {
 		check_stopgap(cpu, before);
 		goto out;
 	}

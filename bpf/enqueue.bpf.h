@@ -54,7 +54,7 @@ GLOBAL s32 send_woken(struct task_struct *p __arg_trusted, s32 prev, u32 tier, u
 /* @p waits for budget, with what it has of a slice. */
 static __always_inline void enqueue_parked(struct task_struct *p, struct infera_task *t, u32 nr, u32 tier, u64 enq_flags, u64 now)
 {
-	u64 slice = t->rest < MIN_REST_NS ? slice_of(tier) : t->rest;
+	u64 slice = t->rest < MIN_REST_NS ? turn_of(t, tier) : t->rest;
 
 	if (enq_flags & SCX_ENQ_WAKEUP) {
 		wake(t, tier, now);

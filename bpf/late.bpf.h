@@ -141,12 +141,12 @@ static void rescue(const struct asked *asked, u64 now)
 	count_path(bpf_get_smp_processor_id(), tier, PATH_FULL);
 	limit = must_park(p, t, 1, now);
 	if (limit) {
-		park(p, t, limit, slice_of(tier), 0, now);
+		park(p, t, limit, turn_of(t, tier), 0, now);
 		cpu = NO_CPU;
 	} else if (is_pinned(p) || served_as(p, tier) == NO_TIER) {
-		queue_pinned(p, cpu, tier, slice_of(tier), 0, now);
+		queue_pinned(p, cpu, tier, turn_of(t, tier), 0, now);
 	} else {
-		queue_tier(p, t, tier, slice_of(tier), 0, now);
+		queue_tier(p, t, tier, turn_of(t, tier), 0, now);
 		cpu = pick_idle(p, cpu, tier);
 	}
 	if (cpu >= 0)

@@ -121,7 +121,7 @@ GLOBAL s32 enqueue_pinned(struct task_struct *p __arg_trusted, u32 tier, s32 cpu
 	slice = slice_without_policy(t, tier, enq_flags);
 	/* In the policy's hands it would be in no queue. */
 	if (!slice && is_served(cpu, now))
-		slice = slice_of(tier);
+		slice = turn_of(t, tier);
 	if (!slice)
 		queue_to_user(p, tier, cpu, enq_flags, now);
 	else if (!is_user_tier(tier) && served_as(p, tier) != NO_TIER)

@@ -41,9 +41,9 @@ GLOBAL s32 queue_to_user(struct task_struct *p __arg_trusted, u32 tier, s32 cpu,
 		if (!late)
 			sched_congested(p);
 		if (is_pinned(p) || served_as(p, tier) == NO_TIER)
-			queue_pinned(p, cpu, tier, slice_of(tier), enq_flags, now);
+			queue_pinned(p, cpu, tier, turn_of(t, tier), enq_flags, now);
 		else
-			queue_tier(p, t, tier, slice_of(tier), enq_flags, now);
+			queue_tier(p, t, tier, turn_of(t, tier), enq_flags, now);
 		count_path(bpf_get_smp_processor_id(), tier, PATH_FULL);
 		return 0;
 	}

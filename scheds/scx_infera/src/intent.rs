@@ -61,7 +61,7 @@ impl Intent {
         })
     }
 
-    /// Says it: `--dry-run`.
+    /// Prints it, for `--dry-run`.
     pub fn print(&self) {
         println!("policy: {} - {}", self.entry.name, self.entry.summary);
         println!("{}", self.plan);

@@ -55,8 +55,8 @@ const OFF: f64 = 0.03;
 /// The same where threads differ by ten times and more.
 const FAR_OFF: f64 = 0.05;
 
-/// The same for a hundredth: eight threads of that have a few slices each in the window.
-const FARTHEST_OFF: f64 = 0.25;
+/// The same for a hundredth: eight threads of that have some 25 slices each in the window.
+const FARTHEST_OFF: f64 = 0.1;
 
 /// What is measured begins when new threads have found their places, and weights are known.
 const SETTLE: Duration = Duration::from_millis(1_500);
